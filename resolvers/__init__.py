@@ -1,0 +1,1 @@
+"""The GraphQL toolkit each subgraph schema is written with; it knows Strawberry and no subgraph."""
