@@ -84,7 +84,7 @@ def _url(text: str) -> str:
 def _database(text: str) -> str:
     if urlsplit(text).scheme not in {"postgres", "postgresql"}:
         raise ValueError("postgresql://user:password@host:port/database")
-    return text
+    return text.replace("postgres://", "postgresql://", 1)
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
