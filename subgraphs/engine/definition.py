@@ -12,49 +12,38 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from importlib import resources
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
 
+from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
+from subgraphs.engine.shape import shape_faults
+
+__all__ = [
+    "Connection",
+    "Definition",
+    "Fault",
+    "Faults",
+    "Input",
+    "Node",
+    "NodeSettings",
+    "Retry",
+    "Settings",
+    "seconds",
+]
+
 FORMAT = "linkflow/1"
 MAX_NODES = 20_000
 MAX_CONNECTIONS = 100_000
 MAX_DEPTH = 100
-MAX_FAULTS = 500
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z"
-DURATION = r"^P(?=.)(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?\Z"
+DURATION = r"^P(?=.)([0-9]+D)?(T(?=.)([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]+)?S)?)?\Z"
 
-Severity = Literal["error", "warning"]
 Identifier = Annotated[str, msgspec.Meta(pattern=IDENTIFIER)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Duration = Annotated[str, msgspec.Meta(pattern=DURATION, max_length=32)]
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing wrong with a definition.
-
-    `pointer`: JSON pointer (RFC 6901) into the definition. `position`: offset in characters within the text at
-    `pointer`, for expressions. Errors keep a definition from running, warnings do not.
-    """
-
-    code: str
-    message: str
-    pointer: str = ""
-    node: str | None = None
-    severity: Severity = "error"
-    next_step: str | None = None
-    position: int | None = None
-
-
-class Faults(ValueError):
-    """A document that is no definition, with every reason found (at most `MAX_FAULTS`)."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__(faults[0].message)
-        self.faults = faults
 
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -86,8 +75,8 @@ class NodeSettings(_Shape, frozen=True, kw_only=True):
 class Position(_Shape, frozen=True, kw_only=True):
     """Where an editor draws the node; without meaning to a run."""
 
-    x: float = 0
-    y: float = 0
+    x: float = 0.0
+    y: float = 0.0
 
 
 class Node(_Shape, frozen=True, kw_only=True):
@@ -173,7 +162,7 @@ class Definition:
         """The JSON value with every default written out and nodes sorted by id: equal definitions, equal documents."""
         return {
             "format": FORMAT,
-            "nodes": [msgspec.to_builtins(self.nodes[id]) for id in sorted(self.nodes)],
+            "nodes": [msgspec.to_builtins(self.nodes[name]) for name in sorted(self.nodes)],
             "connections": msgspec.to_builtins(self.connections),
             "inputs": msgspec.to_builtins(self.inputs),
             "settings": msgspec.to_builtins(self.settings),
@@ -193,7 +182,7 @@ class Definition:
 @lru_cache(maxsize=4096)
 def seconds(duration: str) -> float:
     """Seconds of an ISO 8601 duration of days and smaller units, as `PT1M30S`; raises ValueError for any other text."""
-    found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", duration)
+    found = re.fullmatch(r"P(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+(?:\.[0-9]+)?)S)?)?", duration)
     if found is None or not any(found.groups()) or len(duration) > 32 or not re.match(DURATION, duration):
         raise ValueError(f"{duration[:40]!r} is not a duration such as PT30S, PT5M or P1D")
     days, hours, minutes, rest = (float(part or 0) for part in found.groups())
@@ -201,7 +190,7 @@ def seconds(duration: str) -> float:
 
 
 def depth_exceeds(value: Any, limit: int) -> bool:
-    """Whether lists and objects nest deeper than `limit`; walks level by level, so that no depth can exhaust a stack."""
+    """Whether lists and objects nest deeper than `limit`; level by level, so that no depth can exhaust a stack."""
     level = [value]
     for _ in range(limit + 1):
         below: list[Any] = []
@@ -216,24 +205,12 @@ def depth_exceeds(value: Any, limit: int) -> bool:
     return True
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema of the format."""
-    text = resources.files(__package__).joinpath("definition.schema.json").read_bytes()
-    loaded: dict[str, Any] = orjson.loads(text)
-    return loaded
-
-
-def pointer(*parts: str | int) -> str:
-    """A JSON pointer (RFC 6901) of unescaped parts."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
 def unstorable(document: Any) -> Fault | None:
     """What keeps a value from being JSON that survives storage: depth, numbers beyond 64 bits, lone surrogates."""
-    if depth_exceeds(document, MAX_DEPTH):
+    if depth_exceeds(document, MAX_DEPTH + 3):  # document, nodes and node stand above parameters
         return Fault(
             code="definition.depth",
-            message=f"The definition nests deeper than {MAX_DEPTH} levels.",
+            message=f"Parameters nest deeper than {MAX_DEPTH} levels.",
             next_step="Flatten the parameters, or build the value in a code node.",
         )
     try:
@@ -272,7 +249,5 @@ def _doubled(nodes: tuple[Node, ...]) -> Iterator[Fault]:
 
 def _misshapen(document: Any, reason: str) -> tuple[Fault, ...]:
     """Every place where the document departs from the schema; `reason` stands in when the schema finds none."""
-    from subgraphs.engine.shape import shape_faults
-
     found = tuple(islice(shape_faults(document), MAX_FAULTS))
     return found or (Fault(code="definition.shape", message=f"The definition has another shape: {reason}."),)

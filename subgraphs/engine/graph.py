@@ -19,28 +19,29 @@ class Graph:
 
     def __init__(self, definition: Definition, node_types: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.definition = definition
-        incoming: dict[str, list[Connection]] = {id: [] for id in definition.nodes}
-        outgoing: dict[str, list[Connection]] = {id: [] for id in definition.nodes}
+        incoming: dict[str, list[Connection]] = {node_id: [] for node_id in definition.nodes}
+        outgoing: dict[str, list[Connection]] = {node_id: [] for node_id in definition.nodes}
         for connection in definition.connections:
             if connection.source in outgoing and connection.target in incoming:
                 outgoing[connection.source].append(connection)
                 incoming[connection.target].append(connection)
-        self.incoming: Mapping[str, tuple[Connection, ...]] = {id: tuple(some) for id, some in incoming.items()}
-        self.outgoing: Mapping[str, tuple[Connection, ...]] = {id: tuple(some) for id, some in outgoing.items()}
+        self.incoming: Mapping[str, tuple[Connection, ...]] = _frozen(incoming)
+        self.outgoing: Mapping[str, tuple[Connection, ...]] = _frozen(outgoing)
         self.triggers = tuple(self._triggers(node_types))
 
     def _triggers(self, node_types: Mapping[str, Mapping[str, Any]] | None) -> Iterable[str]:
-        for id, node in self.definition.nodes.items():
-            if not self.incoming[id] if node_types is None else node_types.get(node.key, {}).get("trigger"):
-                yield id
+        for node_id, node in self.definition.nodes.items():
+            starts = node_types.get(node.key, {}).get("trigger") if node_types is not None else None
+            if starts or (node_types is None and not self.incoming[node_id]):
+                yield node_id
 
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Topological order (Kahn 1962), document order among equals. Nodes on a loop or behind one are missing."""
-        waiting = {id: len(connections) for id, connections in self.incoming.items()}
-        order = [id for id, count in waiting.items() if not count]
-        for id in order:  # grows while it is walked
-            for connection in self.outgoing[id]:
+        waiting = {node_id: len(connections) for node_id, connections in self.incoming.items()}
+        order = [node_id for node_id, count in waiting.items() if not count]
+        for node_id in order:  # grows while it is walked
+            for connection in self.outgoing[node_id]:
                 waiting[connection.target] -= 1
                 if not waiting[connection.target]:
                     order.append(connection.target)
@@ -54,7 +55,7 @@ class Graph:
         # Every stuck node has a stuck predecessor, so walking backwards must meet itself.
         walked: dict[str, int] = {}
         path: list[str] = []
-        here = next(id for id in self.definition.nodes if id in stuck)
+        here = next(node_id for node_id in self.definition.nodes if node_id in stuck)
         while here not in walked:
             walked[here] = len(path)
             path.append(here)
@@ -66,22 +67,22 @@ class Graph:
         """Sections whose nodes do not depend on each other: level n holds nodes whose longest way from a root is n."""
         depth: dict[str, int] = {}
         sections: list[list[str]] = []
-        for id in self.order:
-            level = max((depth[each.source] + 1 for each in self.incoming[id]), default=0)
-            depth[id] = level
+        for node_id in self.order:
+            level = max((depth[each.source] + 1 for each in self.incoming[node_id]), default=0)
+            depth[node_id] = level
             if level == len(sections):
                 sections.append([])
-            sections[level].append(id)
+            sections[level].append(node_id)
         return tuple(tuple(section) for section in sections)
 
     def critical_path(self, cost: Callable[[str], float] = lambda _: 1.0) -> tuple[str, ...]:
         """The chain of nodes with the highest sum of `cost` (never negative): what bounds a run's duration."""
         best: dict[str, float] = {}
         before: dict[str, str | None] = {}
-        for id in self.order:
-            source = max((each.source for each in self.incoming[id]), key=best.__getitem__, default=None)
-            before[id] = source
-            best[id] = cost(id) + (best[source] if source is not None else 0.0)
+        for node_id in self.order:
+            source = max((each.source for each in self.incoming[node_id]), key=best.__getitem__, default=None)
+            before[node_id] = source
+            best[node_id] = cost(node_id) + (best[source] if source is not None else 0.0)
         here = max(best, key=best.__getitem__, default=None)
         path: list[str] = []
         while here is not None:
@@ -116,16 +117,20 @@ class Graph:
     @cached_property
     def ancestry(self) -> Mapping[str, int]:
         """Per node a bit set of its ancestors (bit = place in `order`), for asking about many pairs at once."""
-        place = {id: bit for bit, id in enumerate(self.order)}
+        place = {node_id: bit for bit, node_id in enumerate(self.order)}
         sets: dict[str, int] = {}
-        for id in self.order:
+        for node_id in self.order:
             ancestors = 0
-            for each in self.incoming[id]:
+            for each in self.incoming[node_id]:
                 ancestors |= sets[each.source] | 1 << place[each.source]
-            sets[id] = ancestors
+            sets[node_id] = ancestors
         return sets
 
     @cached_property
     def place(self) -> Mapping[str, int]:
         """Where each node stands in `order`."""
-        return {id: index for index, id in enumerate(self.order)}
+        return {node_id: index for index, node_id in enumerate(self.order)}
+
+
+def _frozen(lists: Mapping[str, list[Connection]]) -> dict[str, tuple[Connection, ...]]:
+    return {node_id: tuple(some) for node_id, some in lists.items()}
