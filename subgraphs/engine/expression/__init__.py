@@ -1,0 +1,8 @@
+"""Expressions: CEL in `{{ }}`, checked by Google's parser, evaluated here within a budget. README.md has the language."""
+
+from subgraphs.engine.expression.faults import Budget, ExpressionError, ExpressionLimit
+from subgraphs.engine.expression.syntax import NAMES
+from subgraphs.engine.expression.template import Template, check, compiled
+from subgraphs.engine.expression.values import plain
+
+__all__ = ["NAMES", "Budget", "ExpressionError", "ExpressionLimit", "Template", "check", "compiled", "plain"]
