@@ -162,12 +162,18 @@ class Settings:
         return [(f"{PREFIX}{item.name.upper()}", item.default, item.metadata["says"]) for item in fields(cls)]
 
     def environment(self) -> dict[str, str]:
-        """The variables that make another process load the same settings."""
+        """All settings as `LINKFLOW_*` variables, places spelled out: what a child process loads the same from."""
+        places = {
+            "gateway_secret": self.gateway_secret_file,
+            "secret_key": self.secret_key_file,
+            "role_key": self.role_key_file,
+            "sandbox": self.sandbox_socket,
+        }
         found: dict[str, str] = {}
         for item in fields(self):
-            value = getattr(self, item.name)
-            if value != item.default and value is not None:
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
+            value = places.get(item.name, getattr(self, item.name))
+            text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+            if text:
                 found[f"{PREFIX}{item.name.upper()}"] = text
         return found
 

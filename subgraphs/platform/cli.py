@@ -1,0 +1,259 @@
+"""The command `linkflow`. Subgraphs are found by name at run time; each command imports only what it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from subgraphs.platform.domain import Invalid, Problem
+from subgraphs.platform.settings import CHECKOUT, Settings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+Found = TypeVar("Found")
+WORKING = ("execution", "executor")
+
+main = typer.Typer(
+    help="LinkFlow: workflows, made and run through one GraphQL supergraph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Json = Annotated[bool, typer.Option("--json", help="One JSON value a line instead of text.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Subgraphs; all when none is named.")]
+
+
+def subgraph_names() -> list[str]:
+    """The subgraphs there are: folders with a service."""
+    return sorted(path.parent.name for path in (CHECKOUT / "subgraphs").glob("*/service.py"))
+
+
+def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    for name in names or ():
+        if name not in known:
+            raise Invalid(f"There is no subgraph {name}.", field=name, next_step=f"One of: {', '.join(known)}.")
+    return list(names or known)
+
+
+def _settings() -> Settings:
+    return Settings.load(os.environ)
+
+
+def _guarded(action: Callable[[], Found], as_json: bool = False) -> Found:
+    """Run a command; a Problem becomes its message and next step on stderr, and exit code 1."""
+    try:
+        return action()
+    except Problem as problem:
+        if as_json:
+            told = {"problem": problem.code, "message": problem.message, "field": problem.field}
+            print(json.dumps({**told, "nextStep": problem.next_step}), file=sys.stderr)
+        else:
+            print(f"linkflow: {problem.message}", file=sys.stderr)
+            if problem.next_step:
+                print(f"    {problem.next_step}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _run(task: Coroutine[Any, Any, Found]) -> Found:
+    return asyncio.run(task)
+
+
+@main.command()
+def dev(
+    as_json: Json = False,
+    demo: Annotated[bool, typer.Option(help="Run the example once everything is up.")] = True,
+) -> None:
+    """Start everything on this machine, run the example, stay up until Ctrl-C."""
+    from subgraphs.platform.launcher import Launcher
+    from subgraphs.platform.telling import teller
+
+    def words(settings: Settings) -> list[str] | None:
+        if not demo:
+            return None
+        return [sys.executable, "-m", "subgraphs.platform.cli", "seed", *(["--json"] if as_json else [])]
+
+    async def up() -> None:
+        fixed = frozenset(name for name in os.environ if name.startswith("LINKFLOW_") and os.environ[name])
+        await Launcher(_settings(), fixed=fixed, say=teller(as_json)).run(words)
+
+    _guarded(lambda: _run(up()), as_json)
+
+
+@main.command()
+def serve(
+    names: Names = None, port: Annotated[int | None, typer.Option(help="Instead of the setting.")] = None
+) -> None:
+    """Serve subgraphs, all or those named, in one process."""
+    _guarded(lambda: _serve(_chosen(names, subgraph_names()), port))
+
+
+@main.command()
+def work(port: Annotated[int | None, typer.Option(help="Port of health and metrics.")] = None) -> None:
+    """Run executions only: the engine and its workers, beside processes that serve."""
+    _guarded(lambda: _serve([name for name in WORKING if name in subgraph_names()], port))
+
+
+def _serve(names: Sequence[str], port: int | None) -> None:
+    import uvicorn
+
+    settings = _settings()
+    settings.prepare()
+    uvicorn.run(
+        _application(settings, names),
+        host=settings.host,
+        port=port or settings.serve_port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=3,
+        ws_max_size=settings.max_graphql_bytes,
+        lifespan="on",
+    )
+
+
+def _application(settings: Settings, names: Sequence[str]) -> Starlette:
+    from subgraphs.platform.server import application, ground_of
+
+    ground = ground_of(settings)
+    return application(ground, [import_module(f"subgraphs.{name}.service").build(ground) for name in names])
+
+
+@main.command()
+def migrate(names: Names = None, as_json: Json = False) -> None:
+    """Bring the database up to date: roles, schemas, then each history."""
+
+    def run() -> None:
+        from subgraphs.platform.migrate import migrate as bring_up
+
+        settings = _settings()
+        settings.prepare()
+        for done in _run(bring_up(settings, names or ())):
+            if as_json:
+                print(json.dumps({"schema": done.schema, "before": done.before, "after": done.after}))
+            else:
+                same = done.before == done.after
+                print(f"{done.schema}: {done.after}" + ("" if same else f" (was {done.before or 'empty'})"))
+
+    _guarded(run, as_json)
+
+
+@main.command()
+def schema(
+    names: Names = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is stale.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the SDL of each subgraph to supergraph/subgraphs/."""
+
+    def run() -> None:
+        stale = []
+        for name in _chosen(names, subgraph_names()):
+            text = sdl(name)
+            path = CHECKOUT / "supergraph" / "subgraphs" / f"{name}.graphql"
+            same = path.exists() and path.read_text() == text
+            if not same:
+                stale.append(name)
+                if not check:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text)
+            state = "same" if same else "stale" if check else "written"
+            print(json.dumps({"subgraph": name, "state": state}) if as_json else f"{name}: {state}")
+        if check and stale:
+            raise Invalid(f"Stale: {', '.join(stale)}.", next_step="Run `make generate` and commit what it writes.")
+
+    _guarded(run, as_json)
+
+
+def sdl(name: str) -> str:
+    """The SDL a subgraph publishes, ending in one newline."""
+    return str(import_module(f"subgraphs.{name}.schema").schema.as_str()).strip() + "\n"
+
+
+@main.command()
+def compose() -> None:
+    """Compose supergraph/supergraph.graphql from the subgraphs' SDL."""
+
+    def run() -> None:
+        import subprocess
+
+        from subgraphs.platform import programs
+
+        settings = _settings()
+        settings.prepare()
+        programs.install_gateway_packages(settings, settings.home / "logs" / "npm.log")
+        words = [str(programs.node(settings)), "compose.mjs", "../rover.yaml", "../supergraph/supergraph.graphql"]
+        done = subprocess.run(words, cwd=programs.ROUTER, env=programs.node_environment(settings), check=False)
+        if done.returncode:
+            raise Invalid("Composition failed.", next_step="Mend the schemas named above; then `make generate`.")
+
+    _guarded(run)
+
+
+@main.command()
+def seed(as_json: Json = False) -> None:
+    """Through the public API: demo tenant, example workflow, a real GitHub push, its run live."""
+
+    def run() -> None:
+        from subgraphs.platform.demo import Demo
+        from subgraphs.platform.telling import teller
+
+        _run(Demo(_settings(), teller(as_json)).run())
+
+    _guarded(run, as_json)
+
+
+@main.command()
+def doctor(
+    repair: Annotated[bool, typer.Option("--repair", help="Install what can be installed.")] = False,
+    settings: Annotated[bool, typer.Option("--settings", help="List what can be set.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what is there, what is missing and how to get it."""
+
+    def run() -> None:
+        from subgraphs.platform import doctor as examination
+
+        if settings:
+            print(_settings_table(as_json))
+            return
+        loaded = _settings()
+        if repair:
+            examination.repair(loaded)
+        findings = _run(examination.examine(loaded))
+        for finding in findings:
+            print(json.dumps(finding.row()) if as_json else finding.line())
+        if not repair and any(finding.state == "missing" for finding in findings):
+            raise typer.Exit(1)
+
+    _guarded(run, as_json)
+
+
+def _settings_table(as_json: bool) -> str:
+    rows: list[Mapping[str, Any]] = [
+        {"name": name, "default": _plain(default), "says": says} for name, default, says in Settings.described()
+    ]
+    if as_json:
+        return "\n".join(json.dumps(row) for row in rows)
+    return "\n".join(f"{row['name']:<34} {row['default'] or '-'!s:<14} {row['says']}" for row in rows)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What the commands say while they work: lines for people, or one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+STYLES = {"good": "32", "bad": "31", "faint": "2", "strong": "1", "cool": "36"}
+
+
+def colour(text: str, style: str) -> str:
+    """`text` in a colour, on a terminal that wants any (https://no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
+
+
+def teller(as_json: bool) -> Callable[[str, Mapping[str, object]], None]:
+    """A function that says what happened: (kind, facts)."""
+
+    def tell_json(kind: str, facts: Mapping[str, object]) -> None:
+        print(json.dumps({"event": kind, **facts}, default=str), flush=True)
+
+    def tell_people(kind: str, facts: Mapping[str, object]) -> None:
+        line = _SAYINGS.get(kind, _plain)(facts)
+        if line:
+            print(line, flush=True)
+
+    return tell_json if as_json else tell_people
+
+
+def _plain(facts: Mapping[str, object]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _part(facts: Mapping[str, object]) -> str:
+    if facts["state"] == "restarted":
+        return colour(f"  ! {facts['name']} ended with {facts['code']} and was started again", "bad")
+    return f"  {colour('✓', 'good')} {facts['name']}"
+
+
+def _port(facts: Mapping[str, object]) -> str:
+    by = f" by {facts['by']}" if facts.get("by") else ""
+    return f"  port {facts['wanted']} is taken{by}: using {facts['used']} (set {facts['name']} to choose)"
+
+
+def _ready(facts: Mapping[str, object]) -> str:
+    return (
+        f"{colour('LinkFlow is up', 'strong')} after {facts['seconds']} s\n"
+        f"  API       {colour(str(facts['api']), 'cool')}\n"
+        f"  GraphiQL  {colour(str(facts['graphiql']), 'cool')}\n"
+        f"  webhooks  {colour(str(facts['hooks']), 'cool')}"
+    )
+
+
+def _step(facts: Mapping[str, object]) -> str:
+    detail = f"  {colour(str(facts['detail']), 'faint')}" if facts.get("detail") else ""
+    return f"  {facts['what']}{detail}"
+
+
+def _live(facts: Mapping[str, object]) -> str:
+    node = str(facts.get("node") or "")
+    number = colour(str(facts["seq"]).rjust(4), "faint")
+    line = f"  {number}  {facts['type']!s:<22} {node:<18}"
+    rest = str(facts.get("detail") or "")
+    return f"{line} {colour(rest, 'bad' if facts.get('failed') else 'faint')}".rstrip()
+
+
+_SAYINGS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
+    "part": _part,
+    "port": _port,
+    "ready": _ready,
+    "step": _step,
+    "live": _live,
+    "healed": lambda facts: f"  {colour('healed', 'cool')}: {facts['what']}",
+    "packages": lambda facts: f"  {facts['what']}",
+    "demo": lambda facts: colour(
+        "  the example did not run to its end; everything else stays up (`linkflow seed` tries again)", "bad"
+    ),
+    "staying": lambda _: "Stays up until Ctrl-C.",
+    "stopped": lambda _: "Stopped; the data stays.",
+}
