@@ -14,6 +14,7 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
+    FieldNode,
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
@@ -87,6 +88,16 @@ class Preparing:
             if len(self._kept) > self.maxsize:
                 self._kept.popitem(last=False)
         return prepared
+
+    def label(self, text: str, operation: str | None) -> tuple[str, str, str | None]:
+        """Kind, first root field and name of a kept operation; `("refused", "", None)` for what never ran."""
+        kept = self._kept.get(text)
+        found = get_operation_ast(kept.document, operation) if kept else None
+        if found is None:
+            return "refused" if kept is None else "unknown", "", None
+        first = found.selection_set.selections[0]
+        root = first.name.value if isinstance(first, FieldNode) else ""
+        return found.operation.value, root, found.name.value if found.name else None
 
     def _afford(self, prepared: Prepared, operation: str | None, variables: Mapping[str, Any]) -> None:
         name, _ = prepared.operation(operation)
