@@ -72,6 +72,7 @@ def _run(task: Coroutine[Any, Any, Found]) -> Found:
 def dev(
     as_json: Json = False,
     demo: Annotated[bool, typer.Option(help="Run the example once everything is up.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong, and when everything is up.")] = False,
 ) -> None:
     """Start everything on this machine, run the example, stay up until Ctrl-C."""
     from subgraphs.platform.launcher import Launcher
@@ -84,7 +85,7 @@ def dev(
 
     async def up() -> None:
         fixed = frozenset(name for name in os.environ if name.startswith("LINKFLOW_") and os.environ[name])
-        await Launcher(_settings(), fixed=fixed, say=teller(as_json)).run(words)
+        await Launcher(_settings(), fixed=fixed, say=teller(as_json, quiet=quiet)).run(words)
 
     _guarded(lambda: _run(up()), as_json)
 
@@ -219,6 +220,7 @@ def seed(as_json: Json = False) -> None:
 @main.command()
 def doctor(
     repair: Annotated[bool, typer.Option("--repair", help="Install what can be installed.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="With --repair: say only what is wrong.")] = False,
     settings: Annotated[bool, typer.Option("--settings", help="List what can be set.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -233,6 +235,8 @@ def doctor(
         loaded = _settings()
         if repair:
             examination.repair(loaded)
+            if quiet:
+                return
         findings = _run(examination.examine(loaded))
         for finding in findings:
             print(json.dumps(finding.row()) if as_json else finding.line())

@@ -61,13 +61,15 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _target(text: str) -> str:
+    host, _, port = text.strip().rpartition(":")
+    if not host:
+        raise ValueError(f"{text!r} is not host:port")
+    return f"{host}:{_port(port)}"
+
+
 def _targets(text: str) -> tuple[str, ...]:
-    for target in (targets := _list(text)):
-        host, _, port = target.rpartition(":")
-        if not host:
-            raise ValueError(f"{target!r} is not host:port")
-        _port(port)
-    return targets
+    return tuple(_target(part) for part in _list(text))
 
 
 def _path(text: str) -> Path:
@@ -113,6 +115,8 @@ class Settings:
     database_url: str | None = _setting(None, _database, "PostgreSQL to use instead of the embedded one")
     database_pool: int = _setting(10, _positive, "Connections of the request pool of one process")
     egress_allow: tuple[str, ...] = _setting((), _targets, "Private targets workflows may call: host:port,host:port")
+    query_pool: str = _setting("", _target, "Apollo Router for queries, host:port; unset: the gateway does all")
+    introspection: bool = _setting(True, _boolean, "Whether the gateway answers questions about the schema")
     cors_origins: tuple[str, ...] = _setting((), _list, "Origins whose pages may call the API: https://a,https://b")
     node: Path | None = _setting(None, _path, "Node.js 22.15 or later to use instead of the bundled one")
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least severe line that is logged")

@@ -17,13 +17,15 @@ def colour(text: str, style: str) -> str:
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
 
 
-def teller(as_json: bool) -> Callable[[str, Mapping[str, object]], None]:
-    """A function that says what happened: (kind, facts)."""
+def teller(as_json: bool, *, quiet: bool = False) -> Callable[[str, Mapping[str, object]], None]:
+    """A function that says what happened: (kind, facts). `quiet` leaves out what went as it should on the way."""
 
     def tell_json(kind: str, facts: Mapping[str, object]) -> None:
         print(json.dumps({"event": kind, **facts}, default=str), flush=True)
 
     def tell_people(kind: str, facts: Mapping[str, object]) -> None:
+        if quiet and kind in {"part", "packages", "stopped", "staying"} and facts.get("state") != "restarted":
+            return
         line = _SAYINGS.get(kind, _plain)(facts)
         if line:
             print(line, flush=True)
