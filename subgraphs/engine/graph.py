@@ -48,7 +48,8 @@ class Graph:
         return tuple(order)
 
     def loop(self) -> tuple[str, ...]:
-        """The nodes of one loop, each connected to the next and the last to the first; empty if there is none."""
+        """The nodes of one loop, each connected to the next and the last to the first, beginning with the
+        earliest in the document; empty if there is none."""
         stuck = self.definition.nodes.keys() - set(self.order)
         if not stuck:
             return ()
@@ -60,7 +61,10 @@ class Graph:
             walked[here] = len(path)
             path.append(here)
             here = next(each.source for each in self.incoming[here] if each.source in stuck)
-        return tuple(reversed(path[walked[here] :]))
+        found = list(reversed(path[walked[here] :]))
+        places = {node_id: index for index, node_id in enumerate(self.definition.nodes)}
+        first = min(range(len(found)), key=lambda index: places[found[index]])
+        return (*found[first:], *found[:first])
 
     @cached_property
     def levels(self) -> tuple[tuple[str, ...], ...]:

@@ -170,7 +170,16 @@ def _sentence(path: Path, reason: str) -> str:
 
 
 def _canonical(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(_normal(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _normal(value: Any) -> Any:
+    """The value with whole numbers written one way. Recursive: definitions nest a bounded depth."""
+    if isinstance(value, dict):
+        return {name: _normal(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_normal(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -209,7 +218,9 @@ def _object(schema: Mapping[str, Any], compile: Compile) -> Check:
     inner = {name: compile(each) for name, each in properties.items()}
     conditional = frozenset(name for name, each in properties.items() if isinstance(each, dict) and "x-show" in each)
     required = [
-        name for name in schema.get("required", ()) if "default" not in properties.get(name, {}) or name not in inner
+        name
+        for name in schema.get("required", ())
+        if not (isinstance(properties.get(name), dict) and "default" in properties[name])
     ]
     others = schema.get("additionalProperties", True)
     rest = compile(others) if isinstance(others, dict) else None

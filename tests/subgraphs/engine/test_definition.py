@@ -153,8 +153,12 @@ _nodes = st.fixed_dictionaries(
     {"id": st.sampled_from(["a", "b", "c", "1a", "", 3]), "type": _scalars, "version": st.just("1.0.0")},
     optional={"name": _scalars, "parameters": st.just({}) | _scalars, "settings": _settings, "extra": _scalars},
 )
+_required: dict[str, st.SearchStrategy[Any]] = {
+    "format": st.just("linkflow/1"),
+    "nodes": st.lists(_nodes, max_size=2, unique_by=lambda node: str(node["id"])),
+}
 _documents = st.fixed_dictionaries(
-    {"format": st.just("linkflow/1"), "nodes": st.lists(_nodes, max_size=2, unique_by=lambda node: str(node["id"]))},
+    _required,
     optional={
         "connections": st.lists(st.fixed_dictionaries({"from": st.just("a"), "to": _scalars}), max_size=1),
         "inputs": st.lists(st.fixed_dictionaries({"name": st.just("who")}, optional={"type": _scalars}), max_size=1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,7 +90,7 @@ def test_the_critical_path_is_the_heaviest_chain(graph: Graph, costs: list[int])
         before = [heaviest[each.source] for each in graph.incoming[node]]
         heaviest[node] = cost(node) + max(before, default=0)
     path = graph.critical_path(cost)
-    for node, following in zip(path, path[1:], strict=False):
+    for node, following in itertools.pairwise(path):
         assert following in {each.target for each in graph.outgoing[node]}
     assert sum(map(cost, path)) == max(heaviest.values(), default=0)
 

@@ -1,0 +1,358 @@
+"""Whether a definition can run: everything wrong with it, each fault with its place and the next step.
+
+Shape comes first (`definition.py`); a document without it is not looked at further. Then node types and parameters
+against the catalogue, connections and ports, order and reachability, expressions and what they refer to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import chain, islice
+from typing import Any
+
+import orjson
+
+from subgraphs.engine.definition import Connection, Definition, Node, seconds
+from subgraphs.engine.expression import check, compiled
+from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
+from subgraphs.engine.graph import Graph
+from subgraphs.engine.parameters import Checker, is_expression
+
+Catalogue = Mapping[str, Mapping[str, Any]]
+"""Manifests by `type@version`."""
+
+WEBHOOK, RESPOND = "core.webhook", "core.respond"
+
+
+def validate(document: Any, catalogue: Catalogue) -> list[Fault]:
+    """All faults of a definition, errors and warnings in document order by kind; at most `MAX_FAULTS`."""
+    try:
+        definition = Definition.parse(document)
+    except Faults as faults:
+        return list(faults.faults)
+    return faults_of(definition, catalogue)
+
+
+def faults_of(definition: Definition, catalogue: Catalogue) -> list[Fault]:
+    """The same for a definition that is parsed already."""
+    graph = Graph(definition, catalogue)
+    loop = tuple(_loop(graph))
+    found = chain(
+        _nodes(definition, catalogue),
+        _inputs(definition),
+        _connections(definition, catalogue),
+        loop,
+        _reachability(graph),
+        _replies(graph),
+        _expressions(graph, ordered=not loop),
+    )
+    return list(islice(found, MAX_FAULTS))
+
+
+def blocking(faults: Iterable[Fault]) -> bool:
+    """Whether one of them keeps the definition from running."""
+    return any(fault.severity == "error" for fault in faults)
+
+
+def _nodes(definition: Definition, catalogue: Catalogue) -> Iterator[Fault]:
+    checkers: dict[str, Checker] = {}
+    advice: dict[str, Fault] = {}
+    for index, node in enumerate(definition.nodes.values()):
+        if (manifest := catalogue.get(node.key)) is None:
+            fault = advice.get(node.key) or advice.setdefault(node.key, _unlisted(node, catalogue))
+            place = pointer("nodes", index, "version" if fault.code == "node.version_unknown" else "type")
+            yield _at(fault, place, node.id)
+        else:
+            if node.key not in checkers:
+                checkers[node.key] = Checker(manifest["parameters"], literal=_constant)
+            yield from _parameters(index, node, checkers[node.key])
+        yield from _settings(index, node)
+
+
+def _at(fault: Fault, place: str, node: str) -> Fault:
+    return Fault(code=fault.code, message=fault.message, pointer=place, node=node, next_step=fault.next_step)
+
+
+def _unlisted(node: Node, catalogue: Catalogue) -> Fault:
+    versions = sorted(key.split("@", 1)[1] for key in catalogue if key.split("@", 1)[0] == node.type)
+    if versions:
+        return Fault(
+            code="node.version_unknown",
+            message=f"Node type {node.type} has no version {node.version}.",
+            next_step=f"Use {' or '.join(versions)}.",
+        )
+    known = sorted({key.split("@", 1)[0] for key in catalogue})
+    close = get_close_matches(node.type, known, n=1)
+    return Fault(
+        code="node.type_unknown",
+        message=f"There is no node type {node.type}.",
+        next_step=f"Did you mean {close[0]}?" if close else "List what there is with nodeTypes.",
+    )
+
+
+def _constant(text: str) -> bool:
+    """Whether text with expressions refers to nothing, so that it is a literal in disguise."""
+    return not check(text) and not compiled(text).uses
+
+
+def _parameters(index: int, node: Node, checker: Checker) -> Iterator[Fault]:
+    for finding in checker.findings(node.parameters):
+        yield Fault(
+            code=finding.code,
+            message=f"Node {node.id}: {finding.message}",
+            pointer=pointer("nodes", index, "parameters", *finding.path),
+            node=node.id,
+            next_step=finding.next_step or f"Ask nodeType for the parameters that {node.type} takes.",
+        )
+
+
+def _settings(index: int, node: Node) -> Iterator[Fault]:
+    timeout, retry = node.settings.timeout, node.settings.retry
+    if timeout is not None and not 0 < seconds(timeout) <= 30 * 86_400:
+        yield Fault(
+            code="duration.range",
+            message=f"Node {node.id}: a timeout of {timeout} is not between zero and 30 days.",
+            pointer=pointer("nodes", index, "settings", "timeout"),
+            node=node.id,
+            next_step="Use a duration such as PT30S.",
+        )
+    for name, value in (("delay", retry.delay), ("maxDelay", retry.max_delay)):
+        if seconds(value) > 30 * 86_400:
+            yield Fault(
+                code="duration.range",
+                message=f"Node {node.id}: {name} {value} is longer than 30 days.",
+                pointer=pointer("nodes", index, "settings", "retry", name),
+                node=node.id,
+                next_step="Use a duration such as PT1M.",
+            )
+
+
+def _inputs(definition: Definition) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, each in enumerate(definition.inputs):
+        if each.name in seen:
+            yield Fault(
+                code="input.duplicate",
+                message=f"Two inputs are named {each.name}.",
+                pointer=pointer("inputs", index, "name"),
+                next_step="Give each input a name of its own.",
+            )
+        seen.add(each.name)
+        if each.default is not None and Checker({"type": each.type}).findings(each.default):
+            yield Fault(
+                code="input.default",
+                message=f"The default of input {each.name} is no {each.type}.",
+                pointer=pointer("inputs", index, "default"),
+                next_step="Change the default or the type.",
+            )
+
+
+def _connections(definition: Definition, catalogue: Catalogue) -> Iterator[Fault]:
+    seen: set[tuple[str, str, str, str]] = set()
+    for index, each in enumerate(definition.connections):
+        key = (each.source, each.output, each.target, each.input)
+        if key in seen:
+            yield Fault(
+                code="connection.duplicate",
+                message=f"{each.source} is connected to {each.target} by the same ports twice.",
+                pointer=pointer("connections", index),
+                node=each.source,
+                next_step="Remove one; every item would arrive twice.",
+            )
+        seen.add(key)
+        yield from _ends(index, each, definition.nodes, catalogue)
+
+
+def _ends(index: int, connection: Connection, nodes: Mapping[str, Node], catalogue: Catalogue) -> Iterator[Fault]:
+    for field, end in (("from", connection.source), ("to", connection.target)):
+        if end not in nodes:
+            close = get_close_matches(end, list(nodes)[:1000], n=1)
+            yield Fault(
+                code="connection.node_unknown",
+                message=f"A connection names node {end}, which does not exist.",
+                pointer=pointer("connections", index, field),
+                next_step=f"Did you mean {close[0]}?" if close else "Remove the connection or add the node.",
+            )
+    if (source := nodes.get(connection.source)) and (manifest := catalogue.get(source.key)):
+        yield from _output(index, connection.output, source, manifest)
+    if (target := nodes.get(connection.target)) and (manifest := catalogue.get(target.key)):
+        names = [port["name"] for port in manifest.get("inputs", ())]
+        if connection.input not in names:
+            yield Fault(
+                code="connection.input_unknown",
+                message=f"Node {target.id} has no input {connection.input}.",
+                pointer=pointer("connections", index, "input"),
+                node=target.id,
+                next_step=f"Use {' or '.join(names)}." if names else "Nothing can lead to a trigger.",
+            )
+
+
+def outputs_of(node: Node, manifest: Mapping[str, Any]) -> list[str] | None:
+    """The output ports of a node, those its parameters name included; None if an expression decides them."""
+    names = [port["name"] for port in manifest.get("outputs", ())]
+    if node.settings.on_error == "output":
+        names.append("error")
+    dynamic = manifest.get("dynamicOutputs")
+    if not dynamic:
+        return names
+    rules = node.parameters.get(dynamic["parameter"], [])
+    if not isinstance(rules, list):
+        return None if is_expression(rules) else names
+    named = [rule.get(dynamic["field"]) if isinstance(rule, dict) else rule for rule in rules]
+    if any(is_expression(name) for name in (*rules, *named)):
+        return None
+    return [*names, *(name for name in named if isinstance(name, str))]
+
+
+def _output(index: int, output: str, node: Node, manifest: Mapping[str, Any]) -> Iterator[Fault]:
+    names = outputs_of(node, manifest)
+    if names is None or output in names:
+        return
+    hint = f"Use {' or '.join(names)}." if names else "Nothing leaves this node."
+    if output == "error":
+        hint = 'Set the node\'s settings.onError to "output".'
+    yield Fault(
+        code="connection.output_unknown",
+        message=f"Node {node.id} has no output {output}.",
+        pointer=pointer("connections", index, "output"),
+        node=node.id,
+        next_step=hint,
+    )
+
+
+def _loop(graph: Graph) -> Iterator[Fault]:
+    if loop := graph.loop():
+        shown = [*loop[:20], f"and {len(loop) - 20} more"] if len(loop) > 20 else loop
+        position = list(graph.definition.nodes).index(loop[0])
+        yield Fault(
+            code="graph.loop",
+            message=f"Nodes wait for each other: {', '.join(shown)}.",
+            pointer=pointer("nodes", position),
+            node=loop[0],
+            next_step="Remove one of the connections between them.",
+        )
+
+
+def _reachability(graph: Graph) -> Iterator[Fault]:
+    if not graph.triggers:
+        yield Fault(
+            code="trigger.none",
+            message="No node starts this workflow.",
+            pointer="/nodes",
+            next_step="Add a trigger, for instance core.manual or core.webhook.",
+        )
+        return
+    reached = graph.reachable(graph.triggers)
+    for index, node_id in enumerate(graph.definition.nodes):
+        if node_id not in reached:
+            yield Fault(
+                code="node.unreachable",
+                message=f"No trigger leads to node {node_id}.",
+                pointer=pointer("nodes", index),
+                node=node_id,
+                next_step="Connect it to a node that runs, or remove it.",
+            )
+
+
+def _replies(graph: Graph) -> Iterator[Fault]:
+    """A respond node answers a webhook that waits for it, and such a webhook needs one."""
+    nodes = graph.definition.nodes
+    places = {node_id: index for index, node_id in enumerate(nodes)}
+    waiting = [
+        node_id for node_id in graph.triggers if nodes[node_id].type == WEBHOOK and _mode(nodes[node_id]) == "node"
+    ]
+    answered = graph.reachable(waiting)
+    for node_id, node in nodes.items():
+        if node.type == RESPOND and node_id not in answered:
+            yield Fault(
+                code="respond.unheard",
+                message=f"Nobody waits for the answer of node {node_id}.",
+                pointer=pointer("nodes", places[node_id]),
+                node=node_id,
+                severity="warning",
+                next_step="Lead a webhook to it that responds by a node, or remove it.",
+            )
+    for node_id in waiting:
+        if not any(nodes[other].type == RESPOND for other in graph.reachable([node_id])):
+            yield Fault(
+                code="respond.missing",
+                message=f"Webhook {node_id} waits for a respond node and none follows.",
+                pointer=pointer("nodes", places[node_id]),
+                node=node_id,
+                severity="warning",
+                next_step="Add a core.respond node, or let the webhook answer at once or when done.",
+            )
+
+
+def _mode(node: Node) -> Any:
+    respond = node.parameters.get("respond")
+    return respond.get("mode") if isinstance(respond, dict) else respond
+
+
+def _expressions(graph: Graph, *, ordered: bool) -> Iterator[Fault]:
+    references: dict[bytes, frozenset[str]] = {}
+    for index, node in enumerate(graph.definition.nodes.values()):
+        text = orjson.dumps(node.parameters)
+        if b"{{" not in text:
+            continue
+        if text not in references:
+            faulty = check(node.parameters)
+            for error in faulty:
+                yield Fault(
+                    code="expression.invalid",
+                    message=f"Node {node.id}: {error.message}",
+                    pointer=pointer("nodes", index, "parameters") + (error.pointer or ""),
+                    node=node.id,
+                    position=error.position,
+                    next_step="Correct the expression at this position.",
+                )
+            if faulty:
+                continue
+            references[text] = compiled(node.parameters).nodes
+        for other in sorted(references[text]):
+            if fault := _reference(graph, index, node, other, ordered=ordered):
+                yield fault
+
+
+def _reference(graph: Graph, index: int, node: Node, other: str, *, ordered: bool) -> Fault | None:
+    nodes = graph.definition.nodes
+    if other in nodes:
+        if not ordered or graph.ancestry[node.id] >> graph.place[other] & 1:
+            return None
+        code, message = "reference.not_upstream", f"node {other} does not run before it"
+        step = f"Connect {other} so that it leads to {node.id}."
+    else:
+        close = get_close_matches(other, list(nodes)[:1000], n=1)
+        code, message = "reference.unknown", f"it refers to node {other}, which does not exist"
+        step = f"Did you mean nodes.{close[0]}?" if close else "Refer to a node by its id."
+    where, position = _where(node.parameters, other)
+    return Fault(
+        code=code,
+        message=f"Node {node.id}: {message}.",
+        pointer=pointer("nodes", index, "parameters", *where),
+        node=node.id,
+        position=position,
+        next_step=step,
+    )
+
+
+def _where(parameters: Any, other: str) -> tuple[Sequence[str | int], int | None]:
+    """Path and offset of the first text that refers to `nodes.other`."""
+    for path, text in _texts(parameters):
+        if is_expression(text) and other in compiled(text).nodes:
+            found = text.find(f"nodes.{other}")
+            return path, found if found >= 0 else None
+    return (), None
+
+
+def _texts(parameters: Any) -> Iterator[tuple[Sequence[str | int], str]]:
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), parameters)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, dict):
+            waiting.extend(((*path, name), each) for name, each in reversed(value.items()))
+        elif isinstance(value, list):
+            waiting.extend(((*path, place), each) for place, each in reversed(list(enumerate(value))))
