@@ -23,6 +23,7 @@ Found = TypeVar("Found")
 WORKING = ("execution", "executor")
 
 main = typer.Typer(
+    name="linkflow",
     help="LinkFlow: workflows, made and run through one GraphQL supergraph.",
     no_args_is_help=True,
     add_completion=False,
