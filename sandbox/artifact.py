@@ -80,21 +80,14 @@ def seal(building: Path, target: Path) -> None:
     """Writes the list of SHA-256 sums, takes write permission away and moves the build into place in one step."""
     sums = {str(f.relative_to(building)): module.digest(f.read_bytes()) for f in _files(building)}
     (building / "sums.json").write_text(json.dumps(sums, indent=1, sort_keys=True))
-    for path in building.rglob("*"):
-        path.chmod(0o500 if path.is_dir() else 0o400)
+    for path in _files(building):
+        path.chmod(0o400)
     try:
         building.rename(target)
     except OSError:
         if not target.is_dir():
             raise
-        remove(building)
-
-
-def remove(tree: Path) -> None:
-    for path in [tree, *tree.rglob("*")]:
-        if path.is_dir():
-            path.chmod(0o700)
-    shutil.rmtree(tree)
+        shutil.rmtree(building)
 
 
 def building_folder(cache: Path) -> Path:

@@ -10,6 +10,7 @@ import asyncio
 import encodings.idna  # noqa: F401  all imports happen before the lock
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -62,7 +63,7 @@ async def compile_guest(cache: Path) -> None:
         await _rehearse(engine)
         artifact.seal(building, artifact.folder(cache))
     except BaseException:
-        artifact.remove(building)
+        shutil.rmtree(building)
         raise
 
 
