@@ -8,7 +8,8 @@ Websockets go to `resolvers.socket`. Who may ask is the `Door`'s business, not t
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
@@ -42,14 +43,27 @@ PREFLIGHTED = frozenset(
 """Headers that a page of another origin cannot send without a preflight; a GET must carry one of them."""
 
 
+class Span(Protocol):
+    """Opens a span around a block, under the trace that the headers name."""
+
+    def __call__(self, name: str, headers: Mapping[str, str], /) -> AbstractContextManager[None]: ...
+
+
+def _no_span(_name: str, _headers: Mapping[str, str]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Endpoint:
     """The ASGI application at `/NAME/graphql`."""
 
-    def __init__(self, graph: Graph, door: Door, *, max_bytes: int, watch: Watch | None = None) -> None:
+    def __init__(
+        self, graph: Graph, door: Door, *, max_bytes: int, watch: Watch | None = None, span: Span = _no_span
+    ) -> None:
         self.graph = graph
         self.door = door
         self.max_bytes = max_bytes
         self.watch = watch
+        self.span = span
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -63,7 +77,8 @@ class Endpoint:
         try:
             asked = await self._asked(scope, headers, receive)
             context = await self.door.admit(asked)
-            status, body = await self.run(parameters(asked), asked.method, context, kind)
+            with self.span("graphql", headers):
+                status, body = await self.run(parameters(asked), asked.method, context, kind)
             extra: Mapping[str, str] = {}
         except Refusal as refusal:
             status, body, extra = refusal.status, {"errors": [refused(refusal, correlation)]}, refusal.headers

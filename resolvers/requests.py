@@ -1,4 +1,4 @@
-"""What a request to the graph is, over HTTP or a socket: its parts, its checks, its refusals, and the door it passes."""
+"""What a request to the graph is, over HTTP or a socket: its parts, checks and refusals, and the door it passes."""
 
 import json
 import uuid

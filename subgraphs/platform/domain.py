@@ -90,7 +90,10 @@ ROLES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as Auth's internal identity says. Anonymous callers have no subject and no tenant."""
+    """Who asks, as Auth's internal identity says. Anonymous callers have no subject and no tenant.
+
+    `address` is the network address of the client, said only of those not logged in (who may be slowed down by it).
+    """
 
     subject: UUID | None = None
     tenant: UUID | None = None
@@ -98,6 +101,7 @@ class Caller:
     name: str = ""
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
+    address: str = ""
 
     @property
     def anonymous(self) -> bool:
