@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sandbox import artifact
 from sandbox.pool import Pool
 from sandbox.process import StartFailed
 from sandbox.server import Server, SocketTaken
@@ -25,25 +24,32 @@ def main() -> int:
     if asked.compile:
         return _compile(cache)
     try:
-        if not artifact.folder(cache).is_dir():
-            command = [sys.executable, "-m", "sandbox", "--compile", "--cache", str(cache)]
-            subprocess.run(command, check=True, timeout=COMPILE_SECONDS, cwd=Path(__file__).parent.parent)
-        asyncio.run(_serve(asked.socket.absolute(), cache, asked.workers))
-    except (SocketTaken, StartFailed, artifact.ArtifactError, subprocess.SubprocessError, OSError) as fault:
+        asyncio.run(_serve(asked.socket.absolute(), _compiled(cache), asked.workers))
+    except (SocketTaken, StartFailed, subprocess.SubprocessError, OSError) as fault:
         logging.getLogger("sandbox").error("%s", fault)
         return 1
     return 0
 
 
-async def _serve(path: Path, cache: Path, workers: int) -> None:
-    await Server(path, Pool(cache, workers)).serve()
+async def _serve(path: Path, built: Path, workers: int) -> None:
+    await Server(path, Pool(built, workers)).serve()
+
+
+def _compiled(cache: Path) -> Path:
+    """The folder of the compiled guest, compiled first where that has not been done."""
+    command = [sys.executable, "-m", "sandbox", "--compile", "--cache", str(cache)]
+    root = Path(__file__).resolve().parent.parent
+    said = subprocess.run(command, check=True, timeout=COMPILE_SECONDS, cwd=root, stdout=subprocess.PIPE, text=True)
+    return Path(said.stdout.strip())
 
 
 def _compile(cache: Path) -> int:
-    """In a process of its own: the compiler is the largest thing that ever runs here, and its process ends with it."""
-    from sandbox.worker import compile_guest
+    """In a process of its own, so that neither the compiler nor what only it imports stays in the server's memory."""
+    from sandbox import artifact
 
     if not artifact.folder(cache).is_dir():
+        from sandbox.worker import compile_guest
+
         asyncio.run(compile_guest(cache))
     sys.stdout.write(f"{artifact.folder(cache)}\n")
     sys.stdout.flush()

@@ -14,7 +14,6 @@ import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +39,8 @@ class Artifact:
 
 def guest_wasm() -> bytes:
     """The QuickJS reactor from its data-only distribution."""
+    from importlib import metadata  # large, and only the compile step needs it
+
     for file in metadata.files("qjs-wasi-reactor.wasm") or ():
         if file.name.endswith(".wasm"):
             return Path(str(file.locate())).read_bytes()
@@ -48,6 +49,8 @@ def guest_wasm() -> bytes:
 
 def key() -> str:
     """Names a build by all it depends on: guest, harness, rewrite, engine version, machine."""
+    from importlib import metadata
+
     parts = [
         guest_wasm(),
         (GUESTS / "javascript" / "harness.js").read_bytes(),
@@ -95,13 +98,12 @@ def building_folder(cache: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
 
 
-def load(cache: Path) -> Artifact:
+def load(built: Path) -> Artifact:
     """The built guest after holding every file against its sum. Raises ArtifactError."""
-    built = folder(cache)
     try:
         sums: dict[str, Any] = json.loads((built / "sums.json").read_text())
     except (OSError, ValueError) as fault:
-        raise ArtifactError(f"No compiled guest in {cache}: run `python -m sandbox --compile`.") from fault
+        raise ArtifactError(f"No compiled guest in {built}: run `python -m sandbox --compile`.") from fault
     present = {str(f.relative_to(built)) for f in _files(built)} - {"sums.json"}
     if present != set(sums):
         raise ArtifactError(f"The compiled guest in {built} has other files than were built: delete the folder.")

@@ -23,8 +23,8 @@ WORN_IDLE_SECONDS: Final = 1.0
 class Pool:
     """Runs at most `size` jobs at once, each in a worker that nobody else uses meanwhile."""
 
-    def __init__(self, cache: Path, size: int) -> None:
-        self.size, self._cache = size, cache
+    def __init__(self, built: Path, size: int) -> None:
+        self.size, self._built = size, built
         self._workers: set[WorkerProcess] = set()
         self._idle: deque[WorkerProcess] = deque()
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
@@ -133,7 +133,7 @@ class Pool:
         self._starting += 1
         worker = WorkerProcess()
         try:
-            await worker.start(self._cache)
+            await worker.start(self._built)
         finally:
             self._starting -= 1
         self._workers.add(worker)

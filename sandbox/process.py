@@ -51,13 +51,13 @@ class WorkerProcess:
         self.gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._doomed: str | None = None
 
-    async def start(self, cache: Path) -> None:
+    async def start(self, built: Path) -> None:
         """Comes back when the worker is warm and locked. Raises StartFailed."""
         ours, theirs = socket.socketpair()
         self._log = os.memfd_create("sandbox-worker-log")
         with tempfile.TemporaryDirectory(prefix="sandbox-") as nowhere, theirs:
             self._process = subprocess.Popen(  # noqa: ASYNC220  it returns at exec, and pidfd does the waiting
-                [sys.executable, "-I", "-B", "-c", BOOT, str(ROOT), str(cache), str(os.getpid()), str(theirs.fileno())],
+                [sys.executable, "-I", "-B", "-c", BOOT, str(ROOT), str(built), str(os.getpid()), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log,
                 env=ENVIRONMENT, cwd=nowhere, start_new_session=True, pass_fds=(theirs.fileno(),),
             )  # fmt: skip

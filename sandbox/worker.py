@@ -7,6 +7,7 @@ trusts no word from here. Started with an empty environment in its own session; 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import encodings.idna  # noqa: F401  all imports happen before the lock
 import os
 import resource
@@ -22,12 +23,12 @@ from sandbox.engine import Engine, Instance, WasmerEngine
 from sandbox.frames import frame, read_frame
 
 
-def main(cache: str, parent: str, channel: str) -> None:
+def main(built: str, parent: str, channel: str) -> None:
     """Runs until the server closes the channel; always leaves by os._exit, for the engine's threads may not."""
     code = 0
     try:
         seccomp.die_with_parent(int(parent))
-        asyncio.run(_serve(Path(cache), socket.socket(fileno=int(channel))))
+        asyncio.run(_serve(Path(built), socket.socket(fileno=int(channel))))
     except BaseException:  # noqa: BLE001  the boundary of the process: say why, then leave without unwinding threads
         traceback.print_exc(file=sys.stderr)
         code = 1
@@ -35,13 +36,14 @@ def main(cache: str, parent: str, channel: str) -> None:
         os._exit(code)
 
 
-async def _serve(cache: Path, channel: socket.socket) -> None:
-    built = artifact.load(cache)
+async def _serve(folder: Path, channel: socket.socket) -> None:
+    built = artifact.load(folder)
     engine = WasmerEngine(built.compiled)
     await engine.prepare(built.wasm, {"/app/harness.js": built.harness})
     await _rehearse(engine)
     reader, writer = await asyncio.open_connection(sock=channel)
     instance = await engine.warm()
+    del built
     lock_down()
     writer.write(frame({"op": "ready"}))
     await writer.drain()
@@ -96,6 +98,7 @@ async def _run(instance: Instance, head: dict[str, object], body: bytes, writer:
 
 def lock_down() -> None:
     """Resource limits, then the system call filter. Nothing the process needs later may be missing by now."""
+    ctypes.CDLL(None).malloc_trim(0)
     data = _data_bytes() + limits.LINEAR_MEMORY + limits.PROCESS_SLACK
     resource.setrlimit(resource.RLIMIT_DATA, (data, data))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -7,6 +7,7 @@ back is a guest's word: it is parsed here as untrusted input and nothing of it i
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ FRAME_BYTES: Final = 8 * 1024 * 1024
 GRACE: Final = 45.0
 """Seconds past its own deadline that a job may wait for a free worker and its answer."""
 KINDS: Final = frozenset({"user", "limit", "timeout", "infrastructure"})
+log = logging.getLogger(__name__)
 LEVELS: Final = frozenset({"debug", "info", "warn", "error"})
 
 
@@ -85,9 +87,8 @@ class Sandbox:
         except TimeoutError:
             return failed("infrastructure", "sandbox.silent", "The sandbox did not answer in time.")
         except OSError as fault:
-            message = (
-                f"The sandbox does not answer at {self._socket} ({fault}). `linkflow doctor` says what is missing."
-            )
+            log.warning("sandbox unreachable", extra={"socket": str(self._socket), "reason": str(fault)})
+            message = "The sandbox that runs code does not answer; `linkflow doctor` tells an operator what is missing."
             return failed("infrastructure", "sandbox.unreachable", message)
         return _understood(answer, result, len(job.items))
 
