@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import shutil
@@ -77,10 +78,14 @@ def make_settings(home: Path, database_url: str, **changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="session")
-async def template(cluster: Postgres, scratch: Path) -> str:
+def template(cluster: Postgres, scratch: Path) -> str:
     """A database that every migration has run on, to be copied."""
-    await administer(cluster, f"create database {TEMPLATE} template template0")
-    await migrate(make_settings(scratch / "template", cluster.dsn(TEMPLATE)))
+
+    async def make() -> None:
+        await administer(cluster, f"create database {TEMPLATE} template template0")
+        await migrate(make_settings(scratch / "template", cluster.dsn(TEMPLATE)))
+
+    asyncio.run(make())
     return TEMPLATE
 
 
@@ -97,9 +102,9 @@ def fresh_settings(cluster: Postgres, template: str, scratch: Path) -> Callable[
 
 
 @pytest.fixture(scope="module")
-async def settings(fresh_settings: Callable[..., Any]) -> Settings:
-    """Settings of this test module: its own home, ports and database. Its processes end before the session does."""
-    made: Settings = await fresh_settings()
+def settings(fresh_settings: Callable[..., Any]) -> Settings:
+    """Settings of this test module: its own home, ports and database."""
+    made: Settings = asyncio.run(fresh_settings())
     return made
 
 

@@ -170,6 +170,7 @@ class Launcher:
         settings, python = self.settings, sys.executable
         sandbox = [python, "-m", "sandbox", "--socket", str(settings.sandbox_socket)]
         sandbox += ["--cache", str(settings.home / "cache" / "sandbox"), "--workers", str(settings.sandbox_workers)]
+        sandbox += ["--cache", str(settings.home / "cache" / "sandbox"), "--workers", str(settings.sandbox_workers)]
         gateway = [str(programs.node(settings)), str(programs.ROUTER / "server.mjs")]
         gateway_env = self._environment() | programs.node_environment(settings) | {"NODE_ENV": "production"}
         gateway_url = f"http://127.0.0.1:{settings.gateway_port}/readiness"

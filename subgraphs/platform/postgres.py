@@ -368,6 +368,14 @@ def _end(pid: int) -> None:
             return
         until = time.monotonic() + patience
         while time.monotonic() < until:
-            if not Path(f"/proc/{pid}").exists():
+            if _ended(pid):
                 return
             time.sleep(0.02)
+
+
+def _ended(pid: int) -> bool:
+    """Gone, or a zombie that nobody has collected: its files and memory are released either way."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -210,7 +210,7 @@ class Settings:
         """Make the folders of home. Root's lets others pass through it, or its database server is locked out."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for name in ("keys", "objects", "run", "logs"):
+        for name in ("keys", "objects", "run", "logs", "cache"):
             (self.home / name).mkdir(mode=0o700, exist_ok=True)
         if self.sandbox_socket.parent != self.home / "run":
             self.sandbox_socket.parent.mkdir(mode=0o700, exist_ok=True)
