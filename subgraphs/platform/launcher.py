@@ -189,8 +189,9 @@ class Launcher:
         home.mkdir(mode=0o700, exist_ok=True)
         words = [str(programs.caddy()), "run", "--config", str(programs.ROUTER / "Caddyfile"), "--adapter", "caddyfile"]
         folders = {"XDG_DATA_HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+        pool = {"LINKFLOW_QUERY_POOL": self.settings.query_pool or f"127.0.0.1:{self.settings.gateway_port}"}
         url = f"http://127.0.0.1:{self.settings.port}/health/live"
-        return Part("edge", words, lambda: probes.answers(url), self._environment() | folders)
+        return Part("edge", words, lambda: probes.answers(url), self._environment() | folders | pool)
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LINKFLOW_")}
