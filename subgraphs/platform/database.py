@@ -6,18 +6,18 @@ row-level security, forced on every table, whose policies read the setting `app.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
 from sqlalchemy import ColumnElement, CursorResult, Executable, RowMapping, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from subgraphs.platform import eventlog
 from subgraphs.platform.domain import Event
 
 if TYPE_CHECKING:
@@ -37,17 +37,20 @@ FLUSH_GRANTS: Mapping[str, Sequence[str]] = {
 """What the flush role may do to a table, by the kind under which the writer knows it (writer.py)."""
 
 
-def tenant_table(schema: str, table: str, *, engine: bool = False, flush: Sequence[str] = ()) -> list[str]:
+def tenant_table(
+    schema: str, table: str, *, engine: bool = False, flush: Sequence[str] = (), definer: Sequence[str] = ()
+) -> list[str]:
     """SQL for a table whose first key column is `tenant`: row-level security, forced, and the grants of each role.
 
     `engine`: lf_engine works on it across tenants (queues, journals, timers). `flush`: the kinds under which the writer
     (role lf_ingress) knows it, for instance ("ingress",) or ("insert", "delete"); it gets no right beyond those.
+    `definer`: the commands ("select", "update") that SECURITY DEFINER functions may do on it; their owner, lf_migrate,
+    is bound by the forced policies like everybody else.
     """
     name = f'"{schema}"."{table}"'
     sql = [
         f"alter table {name} enable row level security",
         f"alter table {name} force row level security",
-        f"grant usage on schema \"{schema}\" to lf_api, lf_engine, lf_ingress",
         f"grant select, insert, update, delete on {name} to lf_api",
         f"create policy tenant on {name} to lf_api using (tenant = {MINE}) with check (tenant = {MINE})",
     ]
@@ -58,11 +61,14 @@ def tenant_table(schema: str, table: str, *, engine: bool = False, flush: Sequen
     if rights:
         sql.append(f"grant {', '.join(rights)} on {name} to lf_ingress")
         sql.append(f"create policy flush on {name} to lf_ingress using (true) with check (true)")
+    for command in definer:
+        check = {"insert": "with check (true)", "update": "using (true) with check (true)"}.get(command, "using (true)")
+        sql.append(f"create policy definer_{command} on {name} for {command} to lf_migrate {check}")
     return sql
 
 
 def function_for_api(signature: str) -> list[str]:
-    """SQL that makes a SECURITY DEFINER function callable by lf_api and by nobody else; list it in the catalogue test."""
+    """SQL that makes a SECURITY DEFINER function callable by lf_api and by nobody else. The catalogue test lists it."""
     return [f"revoke all on function {signature} from public", f"grant execute on function {signature} to lf_api"]
 
 
@@ -77,7 +83,7 @@ class Reading:
     async def execute(
         self, statement: Executable, params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
-        return await self.connection.execute(statement, params)  # type: ignore[arg-type]
+        return await self.connection.execute(statement, params)
 
     async def rows(self, statement: Executable, params: Mapping[str, Any] | None = None) -> list[RowMapping]:
         return list((await self.execute(statement, params)).mappings())
@@ -126,3 +132,95 @@ class Published:
     xid: int
     events: Sequence[Event]
     wakes: Sequence[tuple[str, int]]
+
+
+AfterCommit = Callable[[Published], None]
+
+SET_TENANT = text("select set_config('app.tenant', :tenant, true)")
+ARRAYS = ", ".join(f"cast(:{name} as {kind}[])" for name, kind in eventlog.COLUMNS)
+STORE = text(
+    f"with stored as (insert into bus.log ({eventlog.NAMES}) select * from unnest({ARRAYS})) "  # noqa: S608 - our columns
+    "select cast(cast(pg_current_xact_id() as text) as bigint)"
+)
+NOTIFY = text("select pg_notify(:channel, :payload)")
+
+
+class Database:
+    """Pools and transactions of one process.
+
+    `api`: SQLAlchemy engine of role lf_api, for everything a caller asks. `engine`: asyncpg pool of role lf_engine, for
+    work across tenants (leases, cursors, journals). The writer keeps its own connection of role lf_ingress.
+    """
+
+    api: AsyncEngine
+    engine: asyncpg.Pool
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.origin = uuid4().hex
+        """Names this process in wake-ups, so that it does not wake itself."""
+        self.has_peers: Callable[[], bool] = lambda: True
+        self.after_commit: list[AfterCommit] = []
+
+    async def open(self) -> None:
+        dsn = self.settings.dsn("lf_api")
+        self.api = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=lambda: asyncpg.connect(dsn, server_settings={"application_name": "linkflow api"}),
+            pool_size=self.settings.database_pool,
+            max_overflow=0,
+            pool_timeout=10,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+        )
+        self.engine = await asyncpg.create_pool(
+            self.settings.dsn("lf_engine"),
+            min_size=1,
+            max_size=self.settings.database_pool,
+            server_settings={"application_name": "linkflow engine"},
+        )
+
+    async def close(self) -> None:
+        await self.engine.close()
+        await self.api.dispose()
+
+    @asynccontextmanager
+    async def read(self, tenant: UUID | None) -> AsyncIterator[Reading]:
+        """A read-only transaction as lf_api; without a tenant it sees no tenant's rows."""
+        async with self.api.connect() as connection:
+            await connection.execution_options(postgresql_readonly=True)
+            async with connection.begin():
+                if tenant is not None:
+                    await connection.execute(SET_TENANT, {"tenant": str(tenant)})
+                yield Reading(connection, tenant, self.settings.tenant_filter)
+
+    @asynccontextmanager
+    async def write(self, tenant: UUID | None) -> AsyncIterator[Transaction]:
+        """A transaction as lf_api: commits at the end of the block, rolls back when it raises."""
+        async with self.api.begin() as connection:
+            if tenant is not None:
+                await connection.execute(SET_TENANT, {"tenant": str(tenant)})
+            transaction = Transaction(connection, tenant, self.settings.tenant_filter)
+            yield transaction
+            xid = await self._store(connection, transaction)
+        if transaction.events or transaction.wakes:
+            published = Published(xid, transaction.events, transaction.wakes)
+            for hook in self.after_commit:
+                hook(published)
+
+    async def _store(self, connection: AsyncConnection, transaction: Transaction) -> int:
+        """Stores what the transaction publishes, and notifies other processes as part of it; its transaction id."""
+        xid = 0
+        if events := transaction.events:
+            limit = self.settings.claim_check_bytes
+            rows = [eventlog.row(event, seq, limit) for seq, event in enumerate(events)]
+            names = (name for name, _ in eventlog.COLUMNS)
+            values = dict(zip(names, eventlog.columns(rows, len(eventlog.COLUMNS)), strict=True))
+            xid = (await connection.execute(STORE, values)).scalar_one()
+            if self.has_peers():
+                payload = f"{eventlog.notice(self.origin, (event.partition for event in events))}{xid}"
+                await connection.execute(NOTIFY, {"channel": eventlog.EVENTS_CHANNEL, "payload": payload})
+        for topic, partition in dict.fromkeys(transaction.wakes):
+            payload = f"{self.origin}:{topic}:{partition}"
+            await connection.execute(NOTIFY, {"channel": eventlog.WAKES_CHANNEL, "payload": payload})
+        return xid

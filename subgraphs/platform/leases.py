@@ -1,10 +1,35 @@
-"""Who owns which partition. (Interface.)"""
+"""Who owns which partition, and how that is noticed to end.
+
+Each process is a worker: a row with a heartbeat, and a session advisory lock on its writer's own connection. A peer
+waits for that lock, so a killed process is noticed within milliseconds; a paused one keeps its lock and is noticed by
+its heartbeat, on the database's clock. Partitions of the dead are claimed with a higher epoch; the writer's fence keeps
+what was decided under the old one out. Who loses its connection, its lock or its row is a new worker afterwards.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import secrets
+import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from uuid import UUID
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from subgraphs.platform.database import Database
+from subgraphs.platform.writer import Writer
+
+if TYPE_CHECKING:
+    from subgraphs.platform.settings import Settings
+
+log = structlog.get_logger("linkflow.leases")
+FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +40,252 @@ class Lease:
     epoch: int
 
 
+Acquired = Callable[[Lease], Awaitable[None]]
+Lost = Callable[[int], None]
+
+CLAIM = """
+with me as (select id from bus.worker where id = $1 and alive for share)
+update bus.lease set owner = $1, epoch = epoch + 1 from me where part in
+  (select part from bus.lease where owner is null order by part limit $2 for update skip locked)
+returning part, epoch
+"""
+RELEASE = """
+update bus.lease set owner = null where part in
+  (select part from bus.lease where owner = $1 and part = any($2::smallint[]) order by part for update)
+"""
+ORPHANED = """
+update bus.lease set owner = null where part in
+  (select part from bus.lease l where owner is not null
+   and not exists (select 1 from bus.worker w where w.id = l.owner and w.alive) order by part for update)
+"""
+CUT = """
+select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted and objsubid = 1
+and mode = 'ExclusiveLock' and database = (select oid from pg_database where datname = current_database())
+and classid = (($1::bigint >> 32) & 4294967295)::oid and objid = ($1::bigint & 4294967295)::oid
+"""
+
+
 class Leases:
-    owned: Mapping[int, Lease]
+    """This process's partitions. `owned` may be read at any time; `watch` tells of changes."""
+
+    def __init__(self, database: Database, writer: Writer, settings: Settings) -> None:
+        self.database = database
+        self.writer = writer
+        self.settings = settings
+        self.id: UUID | None = None
+        self.lock = 0
+        self.peers = 0
+        self.incarnations = 0
+        self._owned: dict[int, Lease] = {}
+        self.owned: Mapping[int, Lease] = MappingProxyType(self._owned)
+        self._order: list[Lease] = []
+        self._watchers: list[tuple[Acquired, Lost]] = []
+        self._claims = False
+        self._kick = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.Task[None] | None = None
+        self._guard: tuple[UUID, asyncio.Task[None]] | None = None
+        writer.incarnate = self._incarnate
+        writer.forsaken = self._lose_all
+        database.has_peers = lambda: self.peers > 0
 
     def partition_of(self, id: UUID) -> int:
-        raise NotImplementedError
+        """The partition of an aggregate: the same in every process, for ever."""
+        return id.int % self.settings.partitions
 
     def lease_for(self, id: UUID) -> Lease | None:
-        raise NotImplementedError
+        """One of the owned partitions, the same for the same id while ownership does not change; None without any."""
+        order = self._order
+        return order[id.int % len(order)] if order else None
 
-    def watch(self, acquired: Callable[[Lease], Awaitable[None]], lost: Callable[[int], None]) -> None: ...
+    def watch(self, acquired: Acquired, lost: Lost) -> None:
+        """`acquired(lease)` is awaited in a task of its own; `lost(partition)` is called at once, for any cause."""
+        self._watchers.append((acquired, lost))
+
+    async def open(self) -> None:
+        await self.database.engine.execute(
+            "insert into bus.lease (part) select generate_series(0, $1 - 1) on conflict do nothing",
+            self.settings.partitions,
+        )
+        self._loop = asyncio.create_task(self._run(), name="leases")
+
+    async def claim(self) -> None:
+        """From now on this process takes its fair share of the partitions; returns after the first attempt."""
+        self._claims = True
+        await self._tick()
+        self._kick.set()
+
+    async def close(self) -> None:
+        """Hands partitions back, so that others need not wait for our death to be noticed."""
+        self._claims = False
+        running = [task for task in (self._loop, self._guard[1] if self._guard else None) if task is not None]
+        self._lose_all()
+        for task in (*running, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        if self.id is not None:
+            async with self.database.engine.acquire() as connection, connection.transaction():
+                await connection.execute(RELEASE, self.id, list(range(self.settings.partitions)))
+                await connection.execute("delete from bus.worker where id = $1", self.id)
+
+    # -- one life
+
+    async def _incarnate(self, connection: asyncpg.Connection) -> UUID:
+        """A new worker on a new writer's connection. What the last one owned is free for all again."""
+        former, former_lock = self.id, self.lock
+        if former is not None:
+            await self._bury(former, former_lock)
+            await connection.execute("select pg_advisory_lock($1)", former_lock)  # its last statement has ended
+            await connection.execute("select pg_advisory_unlock($1)", former_lock)
+        fresh, lock = uuid4(), secrets.randbits(62)
+        await connection.execute("select pg_advisory_lock($1)", lock)
+        await self.database.engine.execute(
+            "insert into bus.worker (id, name, lock, claims) values ($1, $2, $3, $4)",
+            fresh,
+            f"{socket.gethostname()}:{os.getpid()}",
+            lock,
+            self._claims,
+        )
+        self.id, self.lock = fresh, lock
+        self.incarnations += 1
+        self._kick.set()
+        return fresh
+
+    def _lose_all(self) -> None:
+        for partition in list(self._owned):
+            self._lose(partition)
+
+    def _lose(self, partition: int) -> None:
+        if self._owned.pop(partition, None) is None:
+            return
+        self._order = [self._owned[part] for part in sorted(self._owned)]
+        for _, lost in self._watchers:
+            lost(partition)
+
+    # -- the rounds
+
+    async def _run(self) -> None:
+        period = self.settings.lease_seconds / 3
+        while True:
+            try:
+                await self._tick()
+            except FAULTS as error:
+                log.warning("leases.tick_failed", error=repr(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._kick.wait(), period)
+            self._kick.clear()
+
+    async def _tick(self) -> None:
+        me = self.id
+        if me is None:
+            return
+        alive = await self.database.engine.fetchval(
+            "update bus.worker set beat = clock_timestamp(), claims = $2 where id = $1 and alive returning true",
+            me,
+            self._claims,
+        )
+        if not alive:
+            if self.id == me:
+                log.warning("leases.declared_dead", worker=str(me))
+                self._lose_all()
+                self.writer.disconnect()
+            return
+        await self._bury_expired(me)
+        workers = await self.database.engine.fetch("select id, lock, claims from bus.worker where alive order by id")
+        self.peers = len(workers) - 1
+        self._watch_next(me, [(row["id"], row["lock"]) for row in workers])
+        if self._claims:
+            await self._balance(me, [row["id"] for row in workers if row["claims"] or row["id"] == me])
+
+    async def _balance(self, me: UUID, claimers: list[UUID]) -> None:
+        """Everybody computes the same shares from the same list: no talk, and it settles."""
+        share, rest = divmod(self.settings.partitions, len(claimers))
+        share += claimers.index(me) < rest
+        surplus = sorted(self._owned)[share:]
+        if surplus:
+            for partition in surplus:
+                self._lose(partition)
+            await self.database.engine.execute(RELEASE, me, surplus)
+        elif len(self._owned) < share:
+            rows = await self.database.engine.fetch(CLAIM, me, share - len(self._owned))
+            if self.id == me:  # else we died meanwhile, and these are buried with the dead
+                self._gain([Lease(row["part"], row["epoch"]) for row in rows])
+
+    def _gain(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            self._owned[lease.partition] = lease
+        self._order = [self._owned[part] for part in sorted(self._owned)]
+        for lease in leases:
+            for acquired, _ in self._watchers:
+                task = asyncio.create_task(self._tell(acquired, lease))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, acquired: Acquired, lease: Lease) -> None:
+        try:
+            await acquired(lease)
+        except Exception:  # a listener's fault must not cost the others their partition
+            log.exception("leases.acquired_failed", partition=lease.partition)
+
+    # -- the dead
+
+    async def _bury_expired(self, me: UUID) -> None:
+        """Workers whose heartbeat is older than a lease, on the database's clock, and leases of those that are gone."""
+        async with self.database.engine.acquire() as connection, connection.transaction():
+            dead = await connection.fetch(
+                "update bus.worker set alive = false where alive and id <> $1 "
+                "and beat < clock_timestamp() - make_interval(secs => $2) returning id, lock",
+                me,
+                float(self.settings.lease_seconds),
+            )
+            await connection.execute(ORPHANED)
+            await connection.execute(
+                "delete from bus.worker where not alive and beat < clock_timestamp() - interval '1 hour'"
+            )
+        for row in dead:
+            log.warning("leases.worker_expired", worker=str(row["id"]))
+            await self._cut(row["lock"])
+
+    async def _bury(self, id: UUID, lock: int) -> None:
+        async with self.database.engine.acquire() as connection, connection.transaction():
+            await connection.execute("update bus.worker set alive = false where id = $1", id)
+            await connection.execute(RELEASE, id, list(range(self.settings.partitions)))
+        await self._cut(lock)
+
+    async def _cut(self, lock: int) -> None:
+        """Ends the session that still holds a dead worker's lock: a paused process keeps it until told."""
+        connection = await asyncpg.connect(self.settings.dsn("lf_ingress"), timeout=5)
+        try:
+            await connection.execute(CUT, lock)
+        finally:
+            await connection.close()
+
+    def _watch_next(self, me: UUID, workers: list[tuple[UUID, int]]) -> None:
+        """Each waits for the next in the ring, so every death has one witness."""
+        ids = [worker for worker, _ in workers]
+        target = workers[(ids.index(me) + 1) % len(workers)] if me in ids and len(workers) > 1 else None
+        if self._guard is not None:
+            watched, task = self._guard
+            if target is not None and target[0] == watched and not task.done():
+                return
+            task.cancel()
+            self._guard = None
+        if target is not None:
+            self._guard = (target[0], asyncio.create_task(self._await_death(*target), name="leases.watch"))
+
+    async def _await_death(self, id: UUID, lock: int) -> None:
+        connection: asyncpg.Connection | None = None
+        try:
+            connection = await asyncpg.connect(
+                self.settings.dsn("lf_ingress"), timeout=5, server_settings={"application_name": "linkflow watch"}
+            )
+            await connection.execute("select pg_advisory_lock_shared($1)", lock)
+            await connection.execute("select pg_advisory_unlock_shared($1)", lock)
+            log.info("leases.worker_gone", worker=str(id))
+            await self._bury(id, lock)
+        except FAULTS as error:
+            log.warning("leases.watch_failed", error=repr(error))
+        finally:
+            if connection is not None:
+                connection.terminate()
+            self._kick.set()
