@@ -14,7 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from subgraphs.platform.postgres import AlreadyRunning, Place, Postgres, service_user
+from subgraphs.platform.postgres import AlreadyRunning, Place, Postgres, binaries, service_user
+from subgraphs.platform.processes import identity
 
 ROOT = Path(__file__).resolve().parents[3]
 KEEPER = """
@@ -107,9 +108,9 @@ async def test_a_server_that_outlived_its_keeper_is_ended(folder: Path, server: 
     await remember(server, "kept")
     server.stop()
     words = [str(program()), "-D", str(server.place.data), "-h", "", "-k", str(server.place.socket)]
-    who = server.place.user
-    identity = {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []} if who else {}
-    stray = subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, **identity)
+    stray = subprocess.Popen(
+        words, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, **identity(server.place.user)
+    )
     while not (server.place.socket / ".s.PGSQL.5432").exists():
         assert stray.poll() is None
     server.start()
@@ -119,8 +120,6 @@ async def test_a_server_that_outlived_its_keeper_is_ended(folder: Path, server: 
 
 
 def program() -> Path:
-    from subgraphs.platform.postgres import binaries
-
     return binaries(service_user() if os.geteuid() == 0 else None) / "postgres"
 
 
