@@ -100,8 +100,9 @@ async def _make_roles(admin: asyncpg.Connection, settings: Settings) -> None:
 async def _make_schemas(admin: asyncpg.Connection, names: Sequence[str]) -> None:
     statements = []
     for name in names:
-        statements.append(f"create schema if not exists {name} authorization lf_migrate")
-        statements.append(f"grant usage on schema {name} to {', '.join(WORKING_ROLES)}")
+        statements.append(f'create schema if not exists "{name}" authorization lf_migrate')
+        working = ", ".join(WORKING_ROLES)
+        statements.append(f'grant usage on schema "{name}" to {working}')
     if statements:
         await admin.execute(";\n".join(statements))
 
@@ -146,7 +147,7 @@ def _upgrade(connection: Connection, name: str) -> Applied:
 
 
 def _current(connection: Connection, name: str) -> str | None:
-    if connection.scalar(text("select to_regclass(:table)"), {"table": f"{name}.alembic_version"}) is None:
+    if connection.scalar(text("select to_regclass(:table)"), {"table": f'"{name}".alembic_version'}) is None:
         return None
-    found = connection.scalar(text(f"select version_num from {name}.alembic_version"))  # noqa: S608 - a folder's name
+    found = connection.scalar(text(f'select version_num from "{name}".alembic_version'))  # noqa: S608 - a folder's name
     return None if found is None else str(found)
