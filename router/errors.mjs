@@ -1,0 +1,77 @@
+// What a client learns of a failure: a code to act on, the request's id to quote, and the message only where it was
+// written for clients. Everything else (addresses, queries, texts of exceptions) stays inside.
+import { GraphQLError } from 'graphql';
+
+const KEPT = ['code', 'field', 'nextStep', 'retryAfter', 'http'];
+// Codes whose message was written for clients: our own problems (lower case words) and checks of the document.
+const SAID = /^([a-z][a-z0-9_]*|DOCUMENT_.*|OPERATION_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED|BAD_USER_INPUT|BAD_REQUEST|SUBSCRIPTIONS_ONLY)$/;
+const TEXTS = {
+  GATEWAY_TIMEOUT: 'A part of the graph did not answer in time.',
+  DOWNSTREAM_SERVICE_ERROR: 'A part of the graph is not available.',
+  STREAM_INTERRUPTED: 'The stream was interrupted; subscribe again after the last seq you saw.',
+  TOKEN_ENDED: 'The access token has ended; log in again or refresh it, then subscribe after the last seq you saw.',
+};
+
+function kept(extensions = {}) {
+  const found = {};
+  for (const key of KEPT) if (extensions[key] !== undefined) found[key] = extensions[key];
+  return found;
+}
+
+/** `code` of an error that carries none: the document's own faults have neither path nor original error. */
+function codeOf(error) {
+  if (error.extensions?.code) return error.extensions.code;
+  const ours = error instanceof GraphQLError && !error.originalError && !error.path;
+  return ours ? 'GRAPHQL_VALIDATION_FAILED' : 'INTERNAL_SERVER_ERROR';
+}
+
+/** The error as clients may see it. Takes anything that was thrown. */
+export function masked(error) {
+  const code = codeOf(error ?? {});
+  const said = error instanceof GraphQLError && SAID.test(code);
+  return new GraphQLError(said ? error.message : (TEXTS[code] ?? 'Something went wrong inside.'), {
+    nodes: error?.nodes,
+    source: error?.source,
+    positions: error?.positions,
+    path: error?.path,
+    extensions: { ...kept(error?.extensions), code },
+  });
+}
+
+export function named(code, message, http) {
+  return new GraphQLError(message ?? TEXTS[code], { extensions: { code, ...(http && { http: { status: http } }) } });
+}
+
+function shaped(result, requestId) {
+  const { errors, extensions: _, ...rest } = result;
+  if (!errors?.length) return rest;
+  for (const error of errors) error.extensions.correlationId = requestId;
+  return { ...rest, errors };
+}
+
+/** `result`, or each result of a stream, with the request's id on its errors and without `extensions` of its own. */
+export function withRequestId(result, requestId) {
+  if (!result?.[Symbol.asyncIterator]) return shaped(result, requestId);
+  const source = result[Symbol.asyncIterator]();
+  return {
+    [Symbol.asyncIterator]() { return this; },
+    async next() {
+      const { done, value } = await source.next();
+      return done ? { done, value } : { done, value: shaped(value, requestId) };
+    },
+    async return(value) {
+      await source.return?.(value);
+      return { done: true, value };
+    },
+  };
+}
+
+export function requestIdPlugin() {
+  return {
+    onExecutionResult({ result, setResult, context, request }) {
+      const id = context?.requestId ?? request?.headers.get('x-request-id');
+      if (!result) return;
+      setResult(Array.isArray(result) ? result.map((one) => withRequestId(one, id)) : withRequestId(result, id));
+    },
+  };
+}
