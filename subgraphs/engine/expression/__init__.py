@@ -1,4 +1,4 @@
-"""Expressions: CEL in `{{ }}`, checked by Google's parser, evaluated here within a budget. README.md has the language."""
+"""Expressions: CEL in `{{ }}`, checked by Google's parser, evaluated here within a budget. See README.md."""
 
 from subgraphs.engine.expression.faults import Budget, ExpressionError, ExpressionLimit
 from subgraphs.engine.expression.syntax import NAMES

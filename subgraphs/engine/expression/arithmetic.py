@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from subgraphs.engine.expression.faults import Budget, ExpressionError
-from subgraphs.engine.expression.values import INT_MAX, INT_MIN, UINT_MAX, Kind, Uint, equal, lookup, mismatch
+from subgraphs.engine.expression.values import INT_MAX, INT_MIN, UINT_MAX, Kind, Uint, equal, kind, lookup, mismatch
 
 SLOT = 16
 """Bytes counted for one slot of a list or map."""
+
+_LONGEST = timedelta(seconds=315_576_000_000)
 
 
 def integer(value: int) -> int:
@@ -29,11 +31,14 @@ def unsigned(value: int) -> Uint:
 
 
 def moment(make: Callable[[], Any]) -> Any:
-    """A timestamp or duration, if the result is in range (years 1 to 9999)."""
+    """A timestamp or duration, if the result is in range (years 1 to 9999; 10,000 years of 365.25 days)."""
     try:
-        return make()
+        result = make()
     except OverflowError:
-        raise ExpressionError("The time is out of range.", code="overflow") from None
+        result = _LONGEST * 2
+    if type(result) is timedelta and abs(result) > _LONGEST:
+        raise ExpressionError("The time is out of range.", code="overflow")
+    return result
 
 
 def _numeric(a: type, b: type) -> bool:
@@ -86,7 +91,7 @@ def multiply(_: Budget, a: Any, b: Any) -> Any:
 
 def divide(_: Budget, a: Any, b: Any) -> Any:
     ta, tb = type(a), type(b)
-    if ta is int and tb is int or ta is Uint and tb is Uint:
+    if (ta is int and tb is int) or (ta is Uint and tb is Uint):
         if b == 0:
             raise ExpressionError("Division by zero.", code="division_by_zero")
         quotient = abs(int(a)) // abs(int(b))
@@ -106,9 +111,11 @@ def _quotient(a: float, b: float) -> float:
 
 def remainder(_: Budget, a: Any, b: Any) -> Any:
     ta, tb = type(a), type(b)
-    if ta is int and tb is int or ta is Uint and tb is Uint:
+    if (ta is int and tb is int) or (ta is Uint and tb is Uint):
         if b == 0:
             raise ExpressionError("Remainder of a division by zero.", code="division_by_zero")
+        if a == INT_MIN and b == -1:
+            return integer(-a)
         rest = abs(int(a)) % abs(int(b))
         return (-rest if a < 0 else rest) if ta is int else Uint(rest)
     raise mismatch("%", a, b)
@@ -229,11 +236,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "_[_]": index,
     "size": size,
     "dyn": lambda _, value: value,
-    "type": lambda _, value: Kind(_kind_name(value)),
+    "type": lambda _, value: Kind(kind(value)),
 }
-
-
-def _kind_name(value: Any) -> str:
-    from subgraphs.engine.expression.values import kind
-
-    return kind(value)

@@ -224,9 +224,11 @@ _SPANS: dict[str, Callable[[timedelta], int]] = {
     "getHours": lambda value: _whole(value, timedelta(hours=1)),
     "getMinutes": lambda value: _whole(value, timedelta(minutes=1)),
     "getSeconds": lambda value: _whole(value, timedelta(seconds=1)),
-    "getMilliseconds": lambda value: _whole(value, timedelta(milliseconds=1)) % 1000
-    if value >= timedelta()
-    else -(_whole(-value, timedelta(milliseconds=1)) % 1000),
+    "getMilliseconds": lambda value: (
+        _whole(value, timedelta(milliseconds=1)) % 1000
+        if value >= timedelta()
+        else -(_whole(-value, timedelta(milliseconds=1)) % 1000)
+    ),
 }
 _FIELDS: dict[str, Callable[[datetime], int]] = {
     "getFullYear": lambda moment: moment.year,

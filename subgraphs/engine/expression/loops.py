@@ -51,9 +51,7 @@ def _filter(variable: str, step: Call) -> Shape:
     return Shape("filter", step.args[0], element)
 
 
-def loop(
-    macro: str, range_: Run, slot: int, cost: int, condition: Run | None, element: Run | None, at: int
-) -> Run:
+def loop(macro: str, range_: Run, slot: int, cost: int, condition: Run | None, element: Run | None, at: int) -> Run:
     """The closure of one macro. `cost`: operations of one turn."""
 
     def values(frame: list[Any]) -> Any:
@@ -134,7 +132,7 @@ def _quantified(macro: str, values: Run, slot: int, cost: int, condition: Run, a
                 failure = failure or error
                 continue
             if holds is stop:
-                return stop
+                return bool(holds)
             if type(holds) is not bool:
                 failure = failure or mismatch(macro, holds).at(at)
         if failure is not None:

@@ -353,7 +353,7 @@ def _logical(parts: list[Run], at: int, *, stop: bool) -> Run:
                 failure = failure or error
                 continue
             if value is stop:
-                return stop
+                return bool(value)
             if type(value) is not bool:
                 failure = failure or mismatch(sign, value).at(at)
         if failure is not None:

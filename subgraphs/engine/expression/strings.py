@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import re2
+import re2  # type: ignore[import-untyped]
 
 from subgraphs.engine.expression.faults import NESTING, Budget, ExpressionError
 from subgraphs.engine.expression.values import Kind, Uint, double_text, duration_text, mismatch, timestamp_text
 
 PATTERN_LIMIT = 1_000
 """Characters of a regular expression. The engine is RE2, whose time grows with pattern times text, never faster."""
-_SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 def _typed(name: str, *kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -52,7 +53,7 @@ def char_at(_: Budget, text: str, at: int) -> str:
 @_typed("indexOf", str, str, int)
 def index_of(budget: Budget, text: str, part: str, start: int = 0) -> int:
     budget.spend(len(text) >> 6)
-    return text.find(part, _position(start, len(text))) if part else start
+    return text.find(part, _position(start, len(text)))
 
 
 @_typed("lastIndexOf", str, str, int)
@@ -60,7 +61,7 @@ def last_index_of(budget: Budget, text: str, part: str, last: int | None = None)
     budget.spend(len(text) >> 6)
     if last is None:
         return text.rfind(part)
-    return text.rfind(part, 0, _position(last, len(text)) + len(part)) if part else last
+    return text.rfind(part, 0, _position(last, len(text)) + len(part))
 
 
 @_typed("replace", str, str, str, int)
@@ -78,7 +79,7 @@ def split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[st
         return []
     budget.make(len(text) * (17 if not separator else 1) + 16)
     if not separator:
-        parts = list(text)
+        parts = list(text) or [""]
         return parts if limit < 0 or len(parts) <= limit else [*parts[: limit - 1], "".join(parts[limit - 1 :])]
     parts = text.split(separator, limit - 1 if limit > 0 else -1)
     budget.make(16 * len(parts))
@@ -170,7 +171,17 @@ def matches(budget: Budget, text: str, source: str) -> bool:
     return compiled.search(text) is not None
 
 
-_QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+_QUOTED = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
 _QUOTES = str.maketrans(_QUOTED)
 
 
@@ -205,9 +216,9 @@ def _verb(template: str, at: int) -> tuple[str, int, int]:
         end = at + 1
         while template[end : end + 1].isdigit() and end - at < 5:
             end += 1
-        precision = int(template[at + 1 : end] or 0)
+        precision = int(template[at + 1 : end] or 101)
         if precision > 100:
-            raise ExpressionError("format: the precision is at most 100.", code="out_of_range")
+            raise ExpressionError("format: the precision is a number from 0 to 100.", code="out_of_range")
         at = end
     verb = template[at : at + 1]
     if not verb or verb not in "sdfexXob%":
@@ -221,14 +232,13 @@ def _formatted(budget: Budget, verb: str, precision: int, value: Any) -> str:
         return _shown(budget, value)
     if verb in "fe" and kind in (int, float, Uint):
         number = float(value)
-        if number in (float("inf"), float("-inf")) or number != number:
+        if not math.isfinite(number):
             return double_text(number)
         return f"{number:.{precision}{verb}}"
     if verb == "d" and kind in (int, Uint):
         return str(int(value))
-    if verb == "d" and kind is float and not value.is_integer():
-        if value != value or value in (float("inf"), float("-inf")):
-            return double_text(value)
+    if verb == "d" and kind is float:
+        return f"{value:f}" if math.isfinite(value) else double_text(value)
     if verb in "xXob" and kind in (int, Uint):
         return format(int(value), verb)
     if verb == "b" and kind is bool:

@@ -195,8 +195,8 @@ def _faults(source: str, text: str) -> list[ExpressionError]:
     for line in source.split("\n"):
         starts.append(starts[-1] + len(line) + 1)
     found = []
-    for line, column, message in _FAULT.findall(text):
-        row = int(line)
+    for line, column, words in _FAULT.findall(text):
+        row, message = int(line), str(words)
         position = starts[row - 1] + int(column) - 1 if 0 < row < len(starts) else 0
         code = "syntax" if message.startswith("Syntax error") else "type"
         if "recursion" in message:
@@ -308,7 +308,8 @@ class _Reader:
                 return self._loop(place, body)
 
     def _call(self, place: tuple[int, int, str, str], body: bytes) -> Call:
-        function, args = "", []
+        function = ""
+        args: list[Tree] = []
         for number, value in _fields(body):
             if number == 2:
                 function = value.decode()

@@ -107,19 +107,23 @@ def lookup(mapping: Mapping[Any, Any], key: Any) -> tuple[bool, Any]:
 
 
 def timestamp_text(value: datetime) -> str:
-    """RFC 3339 in UTC, with as many digits of a second as there are."""
+    """RFC 3339 in UTC; no, three or six digits of a second."""
     moment = value.astimezone(UTC)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
-    return f"{text}{fraction}Z"
+    return f"{text}{_fraction(moment.microsecond)}Z"
+
+
+def _fraction(micros: int) -> str:
+    if micros % 1000:
+        return f".{micros:06d}"
+    return f".{micros // 1000:03d}" if micros else ""
 
 
 def duration_text(value: timedelta) -> str:
-    """Seconds with `s` behind them, as JSON has durations (`5400s`, `0.25s`)."""
+    """Seconds with `s` behind them, as JSON has durations (`5400s`, `0.250s`)."""
     micros = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
     seconds, rest = divmod(abs(micros), 1_000_000)
-    fraction = f".{rest:06d}".rstrip("0") if rest else ""
-    return f"{'-' if micros < 0 else ''}{seconds}{fraction}s"
+    return f"{'-' if micros < 0 else ''}{seconds}{_fraction(rest)}s"
 
 
 def double_text(value: float) -> str:
@@ -128,8 +132,8 @@ def double_text(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    if value.is_integer() and abs(value) < 1e15:
-        return f"-{0}" if value == 0 and math.copysign(1, value) < 0 else str(int(value))
+    if value.is_integer() and abs(value) < 1e16:
+        return "-0" if value == 0 and math.copysign(1, value) < 0 else str(int(value))
     return repr(value)
 
 
