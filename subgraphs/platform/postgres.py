@@ -259,6 +259,7 @@ class Postgres:
             capture_output=True,
             env=_environment(),
             cwd=self.place.base,
+            process_group=0,  # a Ctrl-C on the terminal is for us
             **identity(self.place.user),
         )
         if made.returncode:
