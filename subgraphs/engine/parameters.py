@@ -84,9 +84,16 @@ def shown(name: str, properties: Mapping[str, Any], values: Mapping[str, Any]) -
 
 class Checker:
     """Checks the parameters of one node type. `literal(text)` says whether text with `{{ }}` is constant all the same,
-    so that `{{ "password" }}` is no way around `x-secret`."""
+    so that `{{ "password" }}` is no way around `x-secret`. Without `expressions`, braces are plain text."""
 
-    def __init__(self, schema: Mapping[str, Any], literal: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        schema: Mapping[str, Any],
+        literal: Callable[[str], bool] = lambda _: False,
+        *,
+        expressions: bool = True,
+    ) -> None:
+        self._expressions = expressions
         self._root = dict(schema)
         self._literal = literal
         self._check = self._compiled(self._root)
@@ -111,10 +118,10 @@ class Checker:
 
     def _guarded(self, schema: Mapping[str, Any], checks: list[Check]) -> Check:
         """Expressions pass by all checks; secrets have one of their own."""
-        secret, literal = bool(schema.get("x-secret")), self._literal
+        secret, literal, expressions = bool(schema.get("x-secret")), self._literal, self._expressions
 
         def check(value: Any, path: Path, found: list[Finding]) -> None:
-            expression = isinstance(value, str) and "{{" in value
+            expression = expressions and isinstance(value, str) and "{{" in value
             if secret and value not in (None, "") and (not expression or literal(value)):
                 found.append(_secret(path))
             elif not expression:

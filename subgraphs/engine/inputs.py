@@ -1,0 +1,25 @@
+"""What a start brings, against the inputs a definition declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from subgraphs.engine.definition import Input
+from subgraphs.engine.parameters import Checker, Finding
+
+
+def accepted(inputs: Sequence[Input], value: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    """The input with defaults filled in, and what does not fit. Where nothing is declared, everything fits; null
+    stands for an input that was left out."""
+    if not inputs:
+        return dict(value), []
+    given = {name: each for name, each in value.items() if each is not None}
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {each.name: {"type": each.type} for each in inputs},
+        "required": [each.name for each in inputs if each.required and each.default is None],
+    }
+    defaults = {each.name: each.default for each in inputs if each.default is not None}
+    return {**defaults, **given}, Checker(schema, expressions=False).findings(given)

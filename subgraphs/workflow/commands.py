@@ -1,0 +1,239 @@
+"""What a caller may do to workflows. Whoever calls a command owns its transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from subgraphs.engine.definition import Definition, Fault
+from subgraphs.engine.graph import Graph
+from subgraphs.engine.inputs import accepted
+from subgraphs.engine.validation import blocking, faults_of
+from subgraphs.platform.domain import Caller, Invalid
+from subgraphs.workflow.domain import (
+    Catalogue,
+    Document,
+    DraftRun,
+    DraftRuns,
+    Unsound,
+    Workflow,
+    Workflows,
+)
+
+BULKY = 200
+"""From so many nodes on, parsing and validation leave the event loop to others."""
+KEY_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A definition and what validation says of it."""
+
+    document: Document
+    faults: list[Fault]
+
+
+async def checked(definition: Any, catalogue: Catalogue) -> Checked:
+    """Raises Unsound when the value has not the shape of a definition."""
+    document = await _read(definition)
+    return Checked(document, await examined(document, catalogue))
+
+
+async def examined(document: Document, catalogue: Catalogue) -> list[Fault]:
+    definition = document.definition
+    if len(definition.nodes) < BULKY:
+        return faults_of(definition, catalogue.manifests)
+    return await asyncio.to_thread(faults_of, definition, catalogue.manifests)
+
+
+async def validate(definition: Any, *, caller: Caller, catalogue: Catalogue) -> list[Fault]:
+    """All faults, those of shape included."""
+    caller.must("workflow:read")
+    try:
+        return (await checked(definition, catalogue)).faults
+    except Unsound as unsound:
+        return list(unsound.faults)
+
+
+async def create(
+    id: UUID, *, caller: Caller, workflows: Workflows, name: str, message: str, draft: Checked
+) -> Workflow:
+    caller.must("workflow:write")
+    author, _ = caller.signed_in()
+    workflow = Workflow.create(
+        id, name=name, author=author, message=message, document=draft.document, faults=draft.faults
+    )
+    await workflows.save(workflow)
+    return workflow
+
+
+async def save_draft(
+    id: UUID, *, caller: Caller, workflows: Workflows, base: int, message: str, draft: Checked
+) -> Workflow:
+    """A new revision; raises Stale when `base` is no longer the newest."""
+    caller.must("workflow:write")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    workflow.save(draft.document, draft.faults, base=base, author=author, message=message)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def restore(
+    id: UUID, *, caller: Caller, workflows: Workflows, catalogue: Catalogue, revision: int, message: str
+) -> Workflow:
+    caller.must("workflow:write")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    document = await workflows.document(workflow.digest_of(revision))
+    workflow.restore(revision, await examined(document, catalogue), author=author, message=message)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def name_revision(id: UUID, *, caller: Caller, workflows: Workflows, revision: int, name: str | None) -> Workflow:
+    caller.must("workflow:write")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    workflow.name_revision(revision, name, author=author)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def publish(
+    id: UUID,
+    *,
+    caller: Caller,
+    workflows: Workflows,
+    catalogue: Catalogue,
+    revision: int | None,
+    name: str | None,
+    message: str,
+) -> Workflow:
+    """A release of a revision, of the newest unless one is named; raises Unsound when it cannot run."""
+    caller.must("workflow:publish")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    chosen = workflow.state.draft if revision is None else revision
+    document = await workflows.document(workflow.digest_of(chosen))
+    workflow.documents[document.digest] = document
+    faults = await examined(document, catalogue)
+    used = catalogue.used(document.definition)
+    workflow.publish(chosen, faults, used, author=author, name=name, message=message)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def rename(id: UUID, *, caller: Caller, workflows: Workflows, name: str) -> Workflow:
+    caller.must("workflow:write")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    workflow.rename(name, author=author)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def archive(id: UUID, *, caller: Caller, workflows: Workflows, archived: bool) -> Workflow:
+    caller.must("workflow:write")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    workflow.archive(archived, author=author)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def delete(id: UUID, *, caller: Caller, workflows: Workflows) -> Workflow:
+    """Gone for everybody; its history stays in the event store, its executions with Execution."""
+    caller.must("workflow:delete")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    workflow.delete(author=author)
+    await workflows.save(workflow)
+    return workflow
+
+
+async def run_draft(
+    id: UUID,
+    *,
+    caller: Caller,
+    workflows: Workflows,
+    drafts: DraftRuns,
+    catalogue: Catalogue,
+    input: Mapping[str, Any] | None,
+    trigger: str | None,
+    key: str | None,
+) -> UUID:
+    """The id of the execution that was asked for. Raises Unsound for a draft that cannot run."""
+    caller.must("workflow:write")
+    caller.must("execution:start")
+    author, _ = caller.signed_in()
+    workflow = await workflows.load(id)
+    workflow.must_run()
+    draft = workflow.state.draft
+    document = await workflows.document(workflow.digest_of(draft))
+    faults = await examined(document, catalogue)
+    if blocking(faults):
+        raise Unsound("The draft cannot run as it stands.", tuple(faults), field="input.workflowId")
+    run = DraftRun(
+        workflow=id,
+        name=workflow.state.name,
+        revision=draft,
+        document=document,
+        node_types=catalogue.used(document.definition),
+        trigger=_trigger(document.definition, catalogue, trigger),
+        input=_input(document.definition, input or {}),
+        started_by=author,
+        key=_key(key),
+    )
+    return await drafts.request(run)
+
+
+def _trigger(definition: Definition, catalogue: Catalogue, wanted: str | None) -> str:
+    """The node the run starts at: the one wanted, else the first manual trigger, else the first trigger."""
+    triggers = Graph(definition, catalogue.manifests).triggers
+    if wanted is None:
+        manual = (each for each in triggers if definition.nodes[each].type == "core.manual")
+        return next(manual, triggers[0])
+    if wanted not in triggers:
+        raise Invalid(
+            f"{wanted[:64]} is no trigger of this draft.",
+            code="trigger_unknown",
+            field="input.trigger",
+            next_step=f"Its triggers are {', '.join(triggers)}.",
+        )
+    return wanted
+
+
+def _input(definition: Definition, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Invalid("The input of a run is an object.", field="input.input", next_step="Send a JSON object.")
+    filled, findings = accepted(definition.inputs, value)
+    if findings:
+        first = findings[0]
+        raise Invalid(
+            f"The input does not fit: {first.message}",
+            code="input_invalid",
+            field=".".join(["input", "input", *map(str, first.path)]),
+            next_step=first.next_step or "Send what the workflow's inputs declare.",
+        )
+    return filled
+
+
+def _key(key: str | None) -> str | None:
+    if key is not None and (not 1 <= len(key) <= KEY_LENGTH or not key.isprintable()):
+        raise Invalid(
+            f"An idempotency key has 1 to {KEY_LENGTH} printable characters.",
+            field="input.idempotencyKey",
+            next_step="Send a UUID, for instance.",
+        )
+    return key
+
+
+async def _read(definition: Any) -> Document:
+    nodes = definition.get("nodes") if isinstance(definition, dict) else None
+    if isinstance(nodes, list) and len(nodes) >= BULKY:
+        return await asyncio.to_thread(Document.read, definition)
+    return Document.read(definition)

@@ -1,0 +1,61 @@
+"""A workflow: its aggregate, its changes, its problems. Event-sourced; nothing here does input or output."""
+
+from subgraphs.workflow.domain.changes import (
+    AnyChange,
+    Change,
+    DraftSaved,
+    ReleasePublished,
+    RevisionNamed,
+    RevisionRestored,
+    State,
+    WorkflowArchived,
+    WorkflowCreated,
+    WorkflowDeleted,
+    WorkflowRenamed,
+    WorkflowUnarchived,
+)
+from subgraphs.workflow.domain.definitions import (
+    Catalogue,
+    Document,
+    DraftRun,
+    DraftRuns,
+)
+from subgraphs.workflow.domain.problems import (
+    Raced,
+    Stale,
+    Unready,
+    Unsound,
+)
+from subgraphs.workflow.domain.workflow import (
+    Workflow,
+    Workflows,
+    named,
+    noted,
+)
+
+__all__ = [
+    "AnyChange",
+    "Catalogue",
+    "Change",
+    "Document",
+    "DraftRun",
+    "DraftRuns",
+    "DraftSaved",
+    "Raced",
+    "ReleasePublished",
+    "RevisionNamed",
+    "RevisionRestored",
+    "Stale",
+    "State",
+    "Unready",
+    "Unsound",
+    "Workflow",
+    "WorkflowArchived",
+    "WorkflowCreated",
+    "WorkflowDeleted",
+    "WorkflowRenamed",
+    "WorkflowUnarchived",
+    "Workflows",
+    "named",
+    "noted",
+]

@@ -1,0 +1,75 @@
+"""Definitions as they were sent, the node types they use, and wishes to run them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from subgraphs.engine.definition import Definition, Faults
+from subgraphs.workflow.domain.problems import Unsound
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A definition as it was sent. `digest`: SHA-256 of `body`, under which it is stored."""
+
+    body: bytes
+    definition: Definition
+
+    @classmethod
+    def read(cls, value: Any) -> Document:
+        """From a JSON value; raises Unsound when it has not the shape of a definition."""
+        try:
+            definition = Definition.parse(value)
+        except Faults as faults:
+            raise Unsound(f"This is no definition: {faults}", faults.faults) from None
+        return cls(msgspec.json.encode(value, order="deterministic"), definition)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The node types there are, as Executor announced them: manifests by `type@version`."""
+
+    digest: str
+    manifests: Mapping[str, Mapping[str, Any]]
+
+    def used(self, definition: Definition) -> dict[str, Any]:
+        """What a run needs to know of each type a definition uses."""
+        keys = sorted({node.key for node in definition.nodes.values()})
+        return {key: _of_run(self.manifests[key]) for key in keys if key in self.manifests}
+
+
+def _of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("effect", "trigger", "inputs", "outputs", "dynamicOutputs", "timeout")
+    return {name: manifest[name] for name in names if name in manifest}
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRun:
+    """A wish to run the draft as it is. `digest` pins the content, `key` makes the wish count once."""
+
+    workflow: UUID
+    name: str
+    revision: int
+    document: Document
+    node_types: Mapping[str, Any]
+    trigger: str
+    input: Mapping[str, Any]
+    started_by: UUID
+    key: str | None
+
+
+class DraftRuns(Protocol):
+    """Where wishes to run a draft go."""
+
+    async def request(self, run: DraftRun) -> UUID:
+        """The id of the execution: a new one, or that of the same wish made before under this key. Raises Conflict
+        when the key came with another wish."""
