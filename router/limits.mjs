@@ -87,7 +87,7 @@ function limitedParse(source, options) {
   try {
     return checked(parse(source, { ...options, maxTokens: LIMITS.tokens }));
   } catch (error) {
-    if (error instanceof GraphQLError && /more than [0-9]+ tokens/.test(error.message)) {
+    if (error instanceof GraphQLError && /more tha[nt] [0-9]+ tokens/.test(error.message)) {
       throw named('DOCUMENT_TOO_MANY_TOKENS', `The document has more than ${LIMITS.tokens} tokens.`, 400);
     }
     throw error;
