@@ -1,0 +1,249 @@
+"""What a flush stores, and what it keeps out."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import pytest
+from ground import CALL, OTHER, SEEN, STARTED, TENANT, Process, Starts, make, running
+from subgraphs.platform.domain import uuid7
+from subgraphs.platform.leases import Lease
+from subgraphs.platform.settings import Settings
+from subgraphs.platform.writer import Ingress, Table
+
+
+async def words(process: Process, run: UUID) -> list[str]:
+    rows = await process.database.engine.fetch("select word from law.journal where run = $1 order by version", run)
+    return [row["word"] for row in rows]
+
+
+async def state(process: Process, run: UUID) -> str | None:
+    found = await process.database.engine.fetchval("select state from law.run where id = $1", run)
+    return None if found is None else str(found)
+
+
+async def calls(process: Process, call: UUID) -> int:
+    return int(await process.database.engine.fetchval("select count(*) from law.call where id = $1", call))
+
+
+def lease_of(process: Process) -> Lease:
+    lease = process.leases.lease_for(uuid7())
+    assert lease is not None
+    return lease
+
+
+@pytest.mark.shows("ES-01")
+async def test_a_stream_moves_only_from_the_version_it_is_at(process: Process) -> None:
+    run, lease = uuid7(), lease_of(process)
+    assert not (await process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun")])).evicted
+    racing = [process.unit(run, TENANT, lease, 1, word) for word in ("left", "right")]
+    outcomes = await asyncio.gather(*(process.writer.commit(units=[unit]) for unit in racing))
+    assert sorted(bool(outcome.evicted) for outcome in outcomes) == [False, True]
+    assert len(await words(process, run)) == 2
+    again = await process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun twice")])
+    assert again.evicted == {run}
+
+
+async def test_an_evicted_unit_does_not_hold_up_those_that_share_its_flush(process: Process) -> None:
+    lease, good, stale = lease_of(process), [uuid7() for _ in range(8)], uuid7()
+    units = [process.unit(run, TENANT, lease, 0, "begun") for run in good]
+    old = process.unit(stale, TENANT, Lease(lease.partition, lease.epoch - 1), 0, "stale")
+    call = uuid7()
+    outcome = await process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, call, "x"))]), [*units[:4], old, *units[4:]])
+    assert outcome.evicted == {stale}
+    assert outcome.failed == {}
+    assert [await state(process, run) for run in good] == ["begun"] * 8
+    assert await state(process, stale) is None
+    assert await words(process, stale) == []
+    assert await calls(process, call) == 1
+
+
+async def test_the_epoch_of_the_decision_counts_though_the_partition_was_won_back(process: Process) -> None:
+    lease, run = lease_of(process), uuid7()
+    await process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun")])
+    decided = process.unit(run, TENANT, lease, 1, "decided under the old epoch")
+    decided.events.append(process.event("law.run.moved.v1", TENANT, run))
+    await process.database.engine.execute("update bus.lease set epoch = epoch + 2 where part = $1", lease.partition)
+    assert (await process.writer.commit(units=[decided])).evicted == {run}
+    assert await words(process, run) == ["begun"]
+    logged = await process.database.engine.fetchval("select count(*) from bus.log where subject = $1", str(run))
+    assert logged == 0
+    back = Lease(lease.partition, lease.epoch + 2)
+    assert not (await process.writer.commit(units=[process.unit(run, TENANT, back, 1, "decided anew")])).evicted
+
+
+async def test_a_flush_waits_for_a_takeover_and_then_keeps_out(process: Process) -> None:
+    lease, run = lease_of(process), uuid7()
+    async with process.database.engine.acquire() as thief, thief.transaction():
+        await thief.execute("update bus.lease set epoch = epoch + 1 where part = $1", lease.partition)
+        pending = asyncio.create_task(process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "late")]))
+        blocked = "select count(*) from pg_locks where not granted and locktype = 'transactionid'"
+        while not await process.database.engine.fetchval(blocked):
+            await asyncio.sleep(0)
+    assert (await pending).evicted == {run}
+    assert await state(process, run) is None
+
+
+async def test_a_poisonous_unit_fails_alone_and_says_why(process: Process) -> None:
+    lease, good, bad, call = lease_of(process), uuid7(), uuid7(), uuid7()
+    poison = process.unit(bad, TENANT, lease, 0, "overflow", small=99_999)
+    good_unit = process.unit(good, TENANT, lease, 0, "begun")
+    ingress = Ingress(rows=[(CALL.name, (TENANT, call, "x"))])
+    outcomes = await asyncio.gather(
+        process.writer.commit(units=[poison]), process.writer.commit(units=[good_unit]), process.writer.commit(ingress)
+    )
+    assert isinstance(outcomes[0].failed[bad], (OverflowError, asyncpg.DataError))
+    assert (await state(process, bad), await state(process, good), await calls(process, call)) == (None, "begun", 1)
+
+
+async def test_a_broken_promise_of_the_journal_is_poison_too(process: Process) -> None:
+    lease, run = lease_of(process), uuid7()
+    await process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun")])
+    twice = process.unit(run, TENANT, lease, 1, "moved")
+    twice.rows.append(twice.rows[0])
+    outcome = await process.writer.commit(units=[twice])
+    assert isinstance(outcome.failed[run], asyncpg.UniqueViolationError)
+    assert await words(process, run) == ["begun"]
+
+
+async def test_an_ingress_that_fails_raises_at_its_caller_only(process: Process) -> None:
+    fine, wrong = uuid7(), uuid7()
+    results = await asyncio.gather(
+        process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, wrong, 7))])),
+        process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, fine, "x"))])),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], asyncpg.DataError)
+    assert await calls(process, fine) == 1
+
+
+async def test_a_flush_serves_many_tenants_at_once(process: Process) -> None:
+    ids = [uuid7() for _ in range(16)]
+    before = process.writer.flushes
+    await asyncio.gather(
+        *(
+            process.writer.commit(Ingress(rows=[(CALL.name, (TENANT if at % 2 else OTHER, call, "x"))]))
+            for at, call in enumerate(ids)
+        )
+    )
+    assert process.writer.flushes - before <= 2
+    assert sum([await calls(process, call) for call in ids]) == 16
+
+
+@pytest.mark.shows("WH-15")
+async def test_a_claim_is_won_once_until_it_runs_out(process: Process) -> None:
+    def claim(key: str, id: UUID, seconds: float) -> Ingress:
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        event = process.event("law.call.received.v1", TENANT, id)
+        return Ingress([(CALL.name, (TENANT, id, key))], [event], (SEEN.name, (TENANT, key, id, until)))
+
+    ids = [uuid7() for _ in range(10)]
+    together = await asyncio.gather(*(process.writer.commit(claim("same", id, 60)) for id in ids))
+    assert [outcome.claimed for outcome in together].count(True) == 1
+    later = await process.writer.commit(claim("same", uuid7(), 60))
+    assert not later.claimed
+    assert sum([await calls(process, id) for id in ids]) == 1
+    logged = await process.database.engine.fetchval(
+        "select count(*) from bus.log where type = 'law.call.received.v1' and subject = any($1)", [str(id) for id in ids]
+    )
+    assert logged == 1
+    assert (await process.writer.commit(claim("short", uuid7(), -1))).claimed
+    assert (await process.writer.commit(claim("short", uuid7(), 60))).claimed
+    assert not (await process.writer.commit(claim("short", uuid7(), 60))).claimed
+
+
+async def test_a_lost_claim_starts_nothing(law_settings: Settings) -> None:
+    process, starts = make(law_settings), Starts()
+    process.bus.prepare(starts)
+    async with running(process):
+        lease = lease_of(process)
+
+        async def call(key: str) -> tuple[bool, UUID]:
+            event = process.event(STARTED, TENANT)
+            object.__setattr__(event, "partition", lease.partition)
+            until = datetime.now(UTC) + timedelta(minutes=1)
+            claim = (SEEN.name, (TENANT, key, event.id, until))
+            return (await process.writer.commit(Ingress(events=[event], claim=claim))).claimed, event.id
+
+        outcomes = await asyncio.gather(*(call("one key") for _ in range(6)))
+        for claimed, run in outcomes:
+            assert (await state(process, run) == "begun") is claimed
+        assert [claimed for claimed, _ in outcomes].count(True) == 1
+
+
+@pytest.mark.shows("EV-03")
+async def test_an_event_and_the_stream_it_begins_share_one_flush(law_settings: Settings) -> None:
+    process, starts = make(law_settings), Starts()
+    process.bus.prepare(starts)
+    async with running(process):
+        event = process.event(STARTED, TENANT)
+        before = process.writer.flushes
+        await process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, event.id, "x"))], events=[event]))
+        assert process.writer.flushes == before + 1
+        assert starts.settled_as == {event.id: [True]}
+        assert await state(process, event.id) == "begun"
+
+
+@pytest.mark.shows("WH-04")
+async def test_a_cut_connection_loses_and_doubles_nothing(process: Process) -> None:
+    """The writer's session is ended again and again while callers commit; each caller learns the truth."""
+    stop = asyncio.Event()
+
+    async def cut() -> None:
+        admin = await asyncpg.connect(process.settings.dsn("lf_admin"))
+        try:
+            for _ in range(12):
+                await admin.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where application_name = 'linkflow writer' and datname = current_database()"
+                )
+                await asyncio.sleep(0.05)
+        finally:
+            stop.set()
+            await admin.close()
+
+    async def publish() -> list[UUID]:
+        sent = []
+        while not stop.is_set():
+            event = process.event("law.call.received.v1", TENANT)
+            row = (CALL.name, (TENANT, event.id, "x"))
+            await process.writer.commit(Ingress(rows=[row], events=[event]))
+            sent.append(event.id)
+        return sent
+
+    async def runs() -> tuple[int, list[UUID]]:
+        refused, written = 0, []
+        while not stop.is_set():
+            lease = process.leases.lease_for(uuid7())
+            if lease is None:
+                await asyncio.sleep(0.01)
+                continue
+            run = uuid7()
+            outcome = await process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun")])
+            written.append(run) if not outcome.evicted else None
+            refused += bool(outcome.evicted) and await state(process, run) is not None
+        return refused, written
+
+    results = await asyncio.gather(cut(), *(publish() for _ in range(4)), runs(), runs())
+    sent = [id for part in results[1:5] for id in part]
+    logged = await process.database.engine.fetch(
+        "select id, count(*) as n from bus.log where type = 'law.call.received.v1' and id = any($1) group by id", sent
+    )
+    assert {row["n"] for row in logged} == {1}
+    assert len(logged) == len(sent) > 0
+    assert process.leases.incarnations > 3
+    for refused, written in results[5:]:
+        assert refused == 0
+        assert [await state(process, run) for run in written] == ["begun"] * len(written)
+
+
+def test_a_table_is_declared_once_and_whole() -> None:
+    with pytest.raises(ValueError, match="columns of a head"):
+        Table("x.y", (("id", "uuid"),), "head", ("id",))
+    with pytest.raises(ValueError, match="none of"):
+        Table("x.y", (("id", "uuid"),), "heap", ("id",))
+    with pytest.raises(ValueError, match="key"):
+        Table("x.y", (("id", "uuid"),), "insert", ("nothing",))
