@@ -93,7 +93,9 @@ def install_gateway_packages(settings: Settings, log: Path) -> bool:
     """`npm ci` in router/ unless the lock has not changed since; True when it ran. Raises ProgramMissing with why."""
     if gateway_packages_present():
         return False
-    words = [*npm(settings), "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+    words = [*npm(settings), "ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    if not os.access(Path.home(), os.W_OK):
+        words += ["--cache", str(settings.home / "cache" / "npm")]
     with log.open("ab") as output:
         process = spawn(words, env=node_environment(settings), cwd=ROUTER, output=output)
         try:
@@ -109,7 +111,8 @@ def install_gateway_packages(settings: Settings, log: Path) -> bool:
 
 
 def _install_failed(log: Path, what: str) -> ProgramMissing:
-    tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-6:])
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line and "npm notice" not in line]
+    tail = " | ".join(lines[-6:])
     return ProgramMissing(
         f"The gateway's packages could not be installed: {what}. {tail}",
         next_step="Check the network, a proxy (npm config set proxy) and free disk space, then run it again.",
