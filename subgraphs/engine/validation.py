@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from subgraphs.engine.definition import Connection, Definition, Node, seconds
-from subgraphs.engine.expression import check, compiled
+from subgraphs.engine.expression import compiled, survey
 from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
 from subgraphs.engine.graph import Graph
 from subgraphs.engine.parameters import Checker, is_expression
@@ -297,7 +297,7 @@ def _expressions(graph: Graph, *, ordered: bool) -> Iterator[Fault]:
         if b"{{" not in text:
             continue
         if text not in references:
-            faulty = check(node.parameters)
+            faulty, nodes = survey(node.parameters)
             for error in faulty:
                 yield Fault(
                     code="expression.invalid",
@@ -309,7 +309,7 @@ def _expressions(graph: Graph, *, ordered: bool) -> Iterator[Fault]:
                 )
             if faulty:
                 continue
-            references[text] = compiled(node.parameters).nodes
+            references[text] = nodes
         for other in sorted(references[text]):
             if fault := _reference(graph, index, node, other, ordered=ordered):
                 yield fault

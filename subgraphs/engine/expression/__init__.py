@@ -2,7 +2,7 @@
 
 from subgraphs.engine.expression.faults import Budget, ExpressionError, ExpressionLimit
 from subgraphs.engine.expression.syntax import NAMES
-from subgraphs.engine.expression.template import Template, check, compiled
+from subgraphs.engine.expression.template import Template, check, compiled, survey
 from subgraphs.engine.expression.values import plain
 
-__all__ = ["NAMES", "Budget", "ExpressionError", "ExpressionLimit", "Template", "check", "compiled", "plain"]
+__all__ = ["NAMES", "Budget", "ExpressionError", "ExpressionLimit", "Template", "check", "compiled", "plain", "survey"]

@@ -47,15 +47,28 @@ class Program:
         return self.run([scope, budget] + [None] * self.slots)
 
 
-@lru_cache(maxsize=4096)
-def program(source: str, names: frozenset[str] = NAMES) -> Program:
-    """Parses, checks and compiles; raises ExpressionError."""
-    compiler = _Compiler()
+@lru_cache(maxsize=8192)
+def examined(source: str, names: frozenset[str] = NAMES) -> Program | tuple[ExpressionError, ...]:
+    """Parses, checks and compiles, once: the program, or all its faults."""
     tree = parse(source, names)
-    run = compiler.node(tree)
+    if isinstance(tree, list):
+        return tuple(tree)
+    compiler = _Compiler()
+    try:
+        run = compiler.node(tree)
+    except ExpressionError as error:
+        return (error,)
     return Program(
         source, run, frozenset(compiler.uses), frozenset(compiler.nodes), compiler.cost, compiler.slots, compiler.plain
     )
+
+
+def program(source: str, names: frozenset[str] = NAMES) -> Program:
+    """The compiled expression; raises its first fault."""
+    found = examined(source, names)
+    if isinstance(found, tuple):
+        raise found[0].placed(0, "")
+    return found
 
 
 class _Compiler:

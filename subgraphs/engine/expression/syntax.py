@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -33,7 +32,6 @@ class Node:
     id: int = 0
     at: int = 0
     type: str = "dyn"
-    reference: str = ""
 
 
 @dataclass(slots=True)
@@ -145,30 +143,23 @@ def _environment(names: frozenset[str]) -> Any:
     )
 
 
+_STRANGE = re.compile("[\0\ud800-\udfff]")
 _FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
 
 
-def parse(source: str, names: frozenset[str] = NAMES) -> Tree:
-    """The checked tree of `source`. Raises the first fault; `faults` lists all."""
-    found = _guarded(source)
-    if found is None:
-        try:
-            return _Reader(_environment(names).compile(source).serialize()).tree()
-        except RuntimeError as error:
-            found = _faults(source, str(error))[0]
-    raise found
-
-
-def faults(source: str, names: frozenset[str] = NAMES) -> list[ExpressionError]:
-    """All that the parser and the checker find."""
+def parse(source: str, names: frozenset[str] = NAMES) -> Tree | list[ExpressionError]:
+    """The checked tree of `source`, or all that the parser and the checker find."""
     found = _guarded(source)
     if found is not None:
         return [found]
     try:
-        _environment(names).compile(source)
+        serialised = _environment(names).compile(source).serialize()
     except RuntimeError as error:
         return _faults(source, str(error))
-    return []
+    try:
+        return _Reader(serialised).tree()
+    except ExpressionError as error:
+        return [error]
 
 
 def _guarded(source: str) -> ExpressionError | None:
@@ -177,16 +168,16 @@ def _guarded(source: str) -> ExpressionError | None:
         return ExpressionError(f"An expression has at most {SOURCE_LIMIT} characters.", code="too_large", position=0)
     if not source.strip():
         return ExpressionError("The expression is empty.", code="syntax", position=0)
+    strange = _STRANGE.search(source)
+    if strange:
+        return ExpressionError("This character cannot stand in an expression.", code="syntax", position=strange.start())
+    if sum(map(source.count, "([{")) <= BRACKET_LIMIT:
+        return None
     depth = 0
     for at, mark in enumerate(source):
-        if mark in "([{":
-            depth += 1
-            if depth > BRACKET_LIMIT:
-                return ExpressionError("The expression nests too deeply.", code="too_large", position=at)
-        elif mark in ")]}":
-            depth -= 1
-        elif mark == "\0" or "\ud800" <= mark <= "\udfff":
-            return ExpressionError("This character cannot stand in an expression.", code="syntax", position=at)
+        depth += (mark in "([{") - (mark in ")]}")
+        if depth > BRACKET_LIMIT:
+            return ExpressionError("The expression nests too deeply.", code="too_large", position=at)
     return None
 
 
@@ -222,23 +213,47 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, int | bytes) of one protobuf message."""
+def _fields(data: bytes) -> list[tuple[int, Any]]:
+    """(field number, int | bytes) of one protobuf message; one-byte numbers, the usual case, are read in place."""
+    found: list[tuple[int, Any]] = []
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint(data, at)
+        tag = data[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = _varint(data, at - 1)
         kind = tag & 7
+        size = 8 if kind == 1 else 4
+        if kind in (0, 2):
+            size = data[at]
+            at += 1
+            if size >= 0x80:
+                size, at = _varint(data, at - 1)
         if kind == 0:
-            value: Any
-            value, at = _varint(data, at)
-        elif kind == 2:
-            size, at = _varint(data, at)
-            value, at = data[at : at + size], at + size
-        elif kind == 1:
-            value, at = data[at : at + 8], at + 8
+            found.append((tag >> 3, size))
         else:
-            value, at = data[at : at + 4], at + 4
-        yield tag >> 3, value
+            found.append((tag >> 3, data[at : at + size]))
+            at += size
+    return found
+
+
+def _entry(data: bytes) -> tuple[int, Any]:
+    """Key and value of one entry of a map from integers."""
+    if len(data) == 4 and data[0] == 0x08 and data[2] == 0x10 and data[1] < 0x80 > data[3]:
+        return data[1], data[3]
+    entry = dict(_fields(data))
+    return entry.get(1, 0), entry.get(2, 0)
+
+
+@lru_cache(maxsize=1024)
+def _type(data: bytes) -> str:
+    for number, value in _fields(data):
+        if number in (3, 4):
+            return _PRIMITIVES.get(value, "dyn")
+        if number == 5:
+            return _WELL_KNOWN.get(value, "dyn")
+        return _TYPES.get(number, "dyn")
+    return "dyn"
 
 
 _PRIMITIVES = {1: "bool", 2: "int", 3: "uint", 4: "double", 5: "string", 6: "bytes"}
@@ -253,34 +268,17 @@ def _signed(value: int) -> int:
 class _Reader:
     def __init__(self, serialised: bytes) -> None:
         checked = next(value for number, value in _fields(serialised) if number == 2)
-        self.references: dict[int, str] = {}
         self.types: dict[int, str] = {}
         self.positions: dict[int, int] = {}
         self.root = b""
         for number, value in _fields(checked):
-            if number == 2:
-                entry = dict(_fields(value))
-                self.references[entry.get(1, 0)] = dict(_fields(entry.get(2, b""))).get(1, b"").decode()
-            elif number == 3:
-                entry = dict(_fields(value))
-                self.types[entry.get(1, 0)] = self._type(entry.get(2, b""))
+            if number == 3:
+                key, kind = _entry(value)
+                self.types[key] = _type(kind or b"")
             elif number == 4:
                 self.root = value
             elif number == 5:
-                for part, content in _fields(value):
-                    if part == 4:
-                        entry = dict(_fields(content))
-                        self.positions[entry.get(1, 0)] = entry.get(2, 0)
-
-    @staticmethod
-    def _type(data: bytes) -> str:
-        for number, value in _fields(data):
-            if number in (3, 4):
-                return _PRIMITIVES.get(value, "dyn")
-            if number == 5:
-                return _WELL_KNOWN.get(value, "dyn")
-            return _TYPES.get(number, "dyn")
-        return "dyn"
+                self.positions = dict(_entry(content) for part, content in _fields(value) if part == 4)
 
     def tree(self) -> Tree:
         return self._node(self.root)
@@ -288,8 +286,8 @@ class _Reader:
     def _node(self, data: bytes) -> Tree:
         fields = dict(_fields(data))
         id_ = fields.pop(2, 0)
-        place = (id_, self.positions.get(id_, 0), self.types.get(id_, "dyn"), self.references.get(id_, ""))
-        kind, body = next(iter(fields.items()))
+        place = (id_, self.positions.get(id_, 0), self.types.get(id_, "dyn"))
+        kind, body = fields.popitem()
         match kind:
             case 3:
                 return Const(*place, self._constant(body))
@@ -307,7 +305,7 @@ class _Reader:
             case _:
                 return self._loop(place, body)
 
-    def _call(self, place: tuple[int, int, str, str], body: bytes) -> Call:
+    def _call(self, place: tuple[int, int, str], body: bytes) -> Call:
         function = ""
         args: list[Tree] = []
         for number, value in _fields(body):
@@ -319,7 +317,7 @@ class _Reader:
                 args.append(self._node(value))
         return Call(*place, function, args)
 
-    def _map(self, place: tuple[int, int, str, str], body: bytes) -> MapOf:
+    def _map(self, place: tuple[int, int, str], body: bytes) -> MapOf:
         entries = []
         for number, value in _fields(body):
             entry = dict(_fields(value)) if number == 2 else {}
@@ -328,7 +326,7 @@ class _Reader:
             entries.append((self._node(entry[3]), self._node(entry[4])))
         return MapOf(*place, entries)
 
-    def _loop(self, place: tuple[int, int, str, str], body: bytes) -> Loop:
+    def _loop(self, place: tuple[int, int, str], body: bytes) -> Loop:
         parts = dict(_fields(body))
         trees = [self._node(parts[number]) for number in (2, 4, 5, 6, 7)]
         range_, init, condition, step, result = trees

@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 
 from subgraphs.engine.expression.faults import Budget, ExpressionError
-from subgraphs.engine.expression.program import Program, program
-from subgraphs.engine.expression.syntax import NAMES, faults
+from subgraphs.engine.expression.program import Program, examined, program
+from subgraphs.engine.expression.syntax import NAMES
 from subgraphs.engine.expression.values import plain, text
 
-PARAMETER_DEPTH = 64
+PARAMETER_DEPTH = 100
 """How deep parameters may nest."""
 
 Evaluate = Callable[[Mapping[str, Any], Budget], Any]
@@ -51,13 +51,20 @@ class Template:
 
 def check(parameters: Any, *, names: frozenset[str] = NAMES) -> list[ExpressionError]:
     """All faults of one node's parameters, in the order they stand."""
+    return survey(parameters, names=names)[0]
+
+
+def survey(parameters: Any, *, names: frozenset[str] = NAMES) -> tuple[list[ExpressionError], frozenset[str]]:
+    """All faults of one node's parameters, and the ids that follow `nodes.` in the expressions without faults."""
     found: list[ExpressionError] = []
+    nodes: set[str] = set()
     try:
         for string, pointer in _strings(parameters, "", 0):
-            found.extend(_string_faults(string, pointer, names))
+            if "{{" in string:
+                _survey(string, pointer, names, found, nodes)
     except ExpressionError as error:
         found.append(error)
-    return found
+    return found, frozenset(nodes)
 
 
 def compiled(parameters: Any) -> Template:
@@ -93,22 +100,15 @@ def _escaped(key: Any) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
-def _string_faults(string: str, pointer: str, names: frozenset[str]) -> Iterator[ExpressionError]:
-    try:
-        parts = list(split(string, pointer))
-    except ExpressionError as error:
-        yield error
-        return
-    for part in parts:
+def _survey(string: str, pointer: str, names: frozenset[str], found: list[ExpressionError], nodes: set[str]) -> None:
+    for part in split(string, pointer):
         if isinstance(part, str):
             continue
-        found = faults(part.source, names)
-        if not found:
-            try:
-                program(part.source, names)
-            except ExpressionError as error:
-                found = [error]
-        yield from (fault.placed(part.start, pointer) for fault in found)
+        one = examined(part.source, names)
+        if isinstance(one, Program):
+            nodes |= one.nodes
+        else:
+            found.extend(fault.placed(part.start, pointer) for fault in one)
 
 
 def split(string: str, pointer: str = "") -> Iterator[str | Part]:

@@ -142,7 +142,8 @@ def test_bad_patterns_are_harmless(number: int) -> None:
 def test_names_of_the_host_are_mere_keys(key: str) -> None:
     template = compiled("{{ item." + key + " }}")
     assert template.evaluate({"item": {key: 5}}) == 5
-    for value in ({}, [], "text", 5, None, 1.5):
+    others: list[Any] = [{}, [], "text", 5, None, 1.5]
+    for value in others:
         with pytest.raises(ExpressionError):
             template.evaluate({"item": value})
 
@@ -153,9 +154,11 @@ def test_one_budget_serves_many_evaluations() -> None:
     template.evaluate(scope, budget)
     left = budget.operations
     assert left < 10_000
+    used = 10_000 - left
+    for _ in range(left // used):
+        template.evaluate(scope, budget)
     with pytest.raises(ExpressionLimit):
-        for _ in range(1_000):
-            template.evaluate(scope, budget)
+        template.evaluate(scope, budget)
 
 
 def test_a_limit_is_never_absorbed() -> None:

@@ -150,7 +150,7 @@ def test_a_smaller_set_of_names_can_be_asked_for() -> None:
 
 
 def test_constant_parameters_come_back_as_they_are() -> None:
-    parameters = {"a": [1, 2.5, None, True, "x", {"b": []}]}
+    parameters: dict[str, Any] = {"a": [1, 2.5, None, True, "x", {"b": []}]}
     assert compiled(parameters).evaluate({}) == parameters
 
 
