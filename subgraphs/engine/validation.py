@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from subgraphs.engine.definition import Connection, Definition, Node, seconds
-from subgraphs.engine.expression import compiled, survey
+from subgraphs.engine.expression import check, compiled, survey
 from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
 from subgraphs.engine.graph import Graph
 from subgraphs.engine.parameters import Checker, is_expression
