@@ -92,7 +92,7 @@ create table workflow.draft_run (
 );
 
 create table workflow.catalogue (
-    only integer primary key default 1 check (only = 1),
+    one integer primary key default 1 check (one = 1),
     digest text not null,
     manifests json not null,
     at timestamptz not null default now()
@@ -103,7 +103,7 @@ LEARN = """
 create function workflow.learn_catalogue(given_digest text, given_manifests json) returns void
 language sql security definer set search_path = pg_catalog as $$
     insert into workflow.catalogue (digest, manifests) values (given_digest, given_manifests)
-    on conflict (only) do update set digest = excluded.digest, manifests = excluded.manifests, at = excluded.at
+    on conflict (one) do update set digest = excluded.digest, manifests = excluded.manifests, at = excluded.at
 $$
 """
 

@@ -105,7 +105,7 @@ draft_run = Table(
 catalogue = Table(
     "catalogue",
     metadata,
-    Column("only", Integer, primary_key=True, autoincrement=False),
+    Column("one", Integer, primary_key=True, autoincrement=False),
     Column("digest", Text, nullable=False),
     Column("manifests", JSON, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
