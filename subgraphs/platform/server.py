@@ -1,7 +1,7 @@
 """One process that serves subgraphs: what they share, how they are mounted, opened, checked and closed.
 
 A subgraph's `service.build(ground)` returns a `Subgraph` and opens nothing. `application` mounts each at
-`/NAME/graphql` and its other routes at `/NAME/…`, beside `/health/live`, `/health/ready` and `/metrics` (loopback only).
+`/NAME/graphql` and its other routes at `/NAME/…`, beside `/health/live`, `/health/ready` and `/metrics` (loopback).
 The same object serves one subgraph or all of them.
 """
 
