@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from subgraphs.engine.run.events import Respond
-from subgraphs.engine.step import StepOutcome
+from subgraphs.engine.step import StepError, StepOutcome
 
 
 class Start(msgspec.Struct, kw_only=True):
@@ -57,10 +57,17 @@ class Cancel(msgspec.Struct):
     by: UUID | None = None
 
 
+class Fail(msgspec.Struct):
+    """The run cannot go on, for a reason outside its steps."""
+
+    at: int
+    error: StepError
+
+
 class Recover(msgspec.Struct):
     """A new owner took over: attempts that had begun are begun again."""
 
     at: int
 
 
-Command = Start | Complete | Fire | Cancel | Recover
+Command = Start | Complete | Fire | Cancel | Fail | Recover

@@ -12,7 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from subgraphs.engine.run import lineage
-from subgraphs.engine.run.commands import Cancel, Command, Complete, Fire, Recover, Start
+from subgraphs.engine.run.commands import Cancel, Command, Complete, Fail, Fire, Recover, Start
 from subgraphs.engine.run.events import (
     Event,
     Finished,
@@ -48,6 +48,8 @@ def decide(run: Run, command: Command) -> list[Event]:
             StepStarted(at=command.at, node=node, attempt=attempt + 1, recovered=True)
             for node, attempt in run.running.items()
         ]
+    if isinstance(command, Fail):
+        return _end(run, command.at, "failed", None, error=command.error)
     return _cancel(run, command)
 
 

@@ -1,0 +1,131 @@
+"""What a caller may do: start a run, cancel it, run it again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from subgraphs.engine.run import Unrunnable
+from subgraphs.execution import events
+from subgraphs.execution.domain import Claim, Desk, Head, Held, checked_input, checked_key, fingerprint
+from subgraphs.platform.domain import Caller, Conflict, Event, Invalid, Missing, uuid7
+
+MAX_REASON = 500
+
+
+async def start(
+    caller: Caller,
+    desk: Desk,
+    *,
+    workflow: UUID,
+    release: int | None,
+    input: Any,
+    key: str | None,
+    trigger: str | None,
+) -> Head:
+    """Starts a release. With a key, the same start again gives the same run, another start is a Conflict (EX-13)."""
+    caller.must("execution:start")
+    held = await desk.held(workflow, release)
+    if held is None:
+        raise Missing(
+            "There is no such release to run.",
+            code="release_missing",
+            field="release" if release is not None else "workflowId",
+            next_step="Publish a release of the workflow first.",
+        )
+    given = checked_input(held.definition.get("inputs") or (), input)
+    node = _trigger(held, trigger)
+    data = {
+        "workflowId": str(workflow),
+        "release": held.release,
+        "trigger": node,
+        "input": await desk.portable(given),
+        "startedBy": str(caller.subject),
+    }
+    same = fingerprint("start", str(workflow), release, trigger, given)
+    mode = "manual"
+    return await _begin(caller, desk, data, key, same, held.name, workflow, mode, held.release)
+
+
+async def rerun(caller: Caller, desk: Desk, *, id: UUID, key: str | None) -> Head:
+    """Runs the same definition with the same trigger and items again, as a new run; the original stays as it is."""
+    caller.must("execution:start")
+    original = await desk.head(id)
+    if original is None:
+        raise Missing("There is no such run.", field="executionId")
+    data = {"rerunOf": str(id), "startedBy": str(caller.subject)}
+    same = fingerprint("rerun", str(id))
+    return await _begin(
+        caller, desk, data, key, same, original.name, original.workflow, original.mode, original.release, id
+    )
+
+
+async def cancel(caller: Caller, desk: Desk, *, id: UUID, reason: str | None) -> Head:
+    """Asks the run's owner to stop it. Cancelling twice is fine; a run that ended otherwise is a Conflict."""
+    caller.must("execution:cancel")
+    if reason is not None and len(reason) > MAX_REASON:
+        raise Invalid(f"A reason has at most {MAX_REASON} characters.", code="reason_long", field="reason")
+    head = await desk.head(id)
+    if head is None:
+        raise Missing("There is no such run.", field="executionId")
+    if head.final:
+        if head.status != "cancelled":
+            raise Conflict(f"The run has {head.status.replace('_', ' ')} already.", code="execution_final")
+        return head
+    await desk.post(head, "cancel", {"reason": reason or "", "by": str(caller.subject)})
+    return head
+
+
+def _trigger(held: Held, wanted: str | None) -> str:
+    try:
+        return held.plan().trigger(wanted, "core.manual")
+    except Unrunnable as fault:
+        raise Invalid(f"The run cannot start: {fault}.", code="trigger_unknown", field="trigger") from fault
+
+
+async def _begin(
+    caller: Caller,
+    desk: Desk,
+    data: dict[str, Any],
+    key: str | None,
+    same: bytes,
+    name: str,
+    workflow: UUID | None,
+    mode: str,
+    release: int | None,
+    rerun_of: UUID | None = None,
+) -> Head:
+    run = uuid7()
+    part = desk.partition(run)
+    event: Event = events.requested(run, desk.tenant, part, data)
+    known = checked_key(key)
+    claim = Claim(desk.tenant, known, run, same) if known is not None else None
+    if not await desk.publish(event, claim) and known is not None:
+        first = await desk.claimed(known)
+        if first is None or first.hash != same:
+            raise Conflict(
+                "This idempotency key was used for another start.",
+                code="key_reused",
+                field="idempotencyKey",
+                next_step="Use a new key, or send the same input.",
+            )
+        run = first.run
+    begun = await desk.begun(run)
+    return begun or Head(
+        tenant=desk.tenant,
+        id=run,
+        part=part,
+        version=0,
+        workflow=workflow,
+        name=name,
+        mode=mode,
+        release=release,
+        revision=None,
+        status="queued",
+        started_at=datetime.now(UTC),
+        finished_at=None,
+        error=None,
+        started_by=caller.subject,
+        rerun_of=rerun_of,
+    )

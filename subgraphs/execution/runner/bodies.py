@@ -1,0 +1,119 @@
+"""Steps as Executor is asked for them, and how their ends come back."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+import structlog
+
+from subgraphs.engine.run import PlanNode, Run, ancestor
+from subgraphs.engine.step import Executor, Item, StepError, StepOutcome, StepRequest
+from subgraphs.execution.domain import moment
+from subgraphs.execution.storage import key
+
+log = structlog.get_logger("linkflow.execution")
+
+GRACE = 1.0  # seconds beyond a step's own timeout before we stop waiting for an executor that does not keep it
+
+
+class Nodes(Mapping[str, Sequence[Item]]):
+    """What settled nodes put out, by node id, as one step sees it; looked up when an expression asks."""
+
+    def __init__(self, run: Run, node: str) -> None:
+        self._run, self._node = run, node
+        self._origins: dict[int, str] | None = None
+
+    def __getitem__(self, id: str) -> Sequence[Item]:
+        step = self._run.steps.get(id)
+        if step is None or step.status not in {"succeeded", "failed"}:
+            raise KeyError(id)
+        ports = list(step.outputs.values())
+        return ports[0] if len(ports) == 1 else [item for items in ports for item in items]
+
+    def __iter__(self) -> Iterator[str]:
+        return (node for node, step in self._run.steps.items() if step.status in {"succeeded", "failed"})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def ancestor(self, item: Item, id: str) -> Item | None:
+        """The item of node `id` that `item`, an input item of the step, is or descends from."""
+        if self._origins is None:
+            arriving = self._run.arriving(self._node)
+            self._origins = {builtins.id(each): source for source, _, _, items in arriving for each in items}
+        if self._origins.get(builtins.id(item)) == id:
+            return item
+        return ancestor(self._run, item, id)
+
+
+def names(run: Run) -> dict[str, Any]:
+    """The names every expression of the run may use, beside nodes and items."""
+    started = run.started
+    assert started is not None  # noqa: S101 - the first event of every run
+    return {
+        "trigger": started.items[0].json if started.items else {},
+        "execution": {
+            "id": str(run.id),
+            "workflowId": str(started.workflow) if started.workflow else None,
+            "mode": started.mode,
+            "startedAt": moment(started.at),
+        },
+        "vars": {},
+    }
+
+
+def request(run: Run, node: PlanNode, attempt: int, at: int, shared: Mapping[str, Any]) -> StepRequest:
+    """One attempt. `now` and `seed` are the same for every attempt of the step."""
+    started, step = run.started, run.steps[node.id]
+    assert started is not None  # noqa: S101 - the first event of every run
+    return StepRequest(
+        tenant=run.tenant,
+        execution=run.id,
+        workflow=started.workflow,
+        node=node.id,
+        type=node.type,
+        version=node.version,
+        attempt=attempt,
+        idempotency_key=key(run.id, node.id),
+        parameters=node.parameters,
+        inputs=run.inputs(node.id),
+        scope={"nodes": Nodes(run, node.id), **shared},
+        now=moment(step.since or at),
+        seed=started.seed ^ crc32(node.id.encode()),
+        timeout=node.timeout,
+        on_error=node.on_error,
+    )
+
+
+def pure(executor: Executor, asked: StepRequest) -> StepOutcome:
+    """Runs a body that only computes."""
+    try:
+        return executor.run_pure(asked)
+    except Exception:  # the boundary to node code: the run fails typed, the process lives
+        log.exception("body_raised", execution=str(asked.execution), node=asked.node)
+        return _broken()
+
+
+async def outside(executor: Executor, asked: StepRequest) -> tuple[StepOutcome, float]:
+    """Runs any body within its timeout: (outcome, milliseconds)."""
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(asked.timeout + GRACE):
+            outcome = await executor.run(asked)
+    except TimeoutError:
+        text = f"The step took longer than {asked.timeout:g} s."
+        outcome = StepOutcome(error=StepError("step.timeout", text, "timeout", retryable=True))
+    except Exception:  # the boundary to node code: the run fails typed, the process lives
+        log.exception("body_raised", execution=str(asked.execution), node=asked.node)
+        outcome = _broken()
+    return outcome, (time.perf_counter() - began) * 1000
+
+
+def _broken() -> StepOutcome:
+    error = StepError("step.internal", "The step could not be run; the server's log says why.", "infrastructure")
+    return StepOutcome(error=error)

@@ -1,0 +1,139 @@
+"""Runs begin here: from an event that asks for one to the first unit of its journal.
+
+The bus calls `prepare` where this process owns the partition, so that the run's first steps share the commit of the
+event that asked for it; else the sweep finds the event later. Either way a run has its event's id, so it begins once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from subgraphs.engine.run import Plan, Respond, Run, Start, Started, Unrunnable
+from subgraphs.engine.run.commands import Fail
+from subgraphs.engine.step import StepError
+from subgraphs.execution import events as published
+from subgraphs.execution.runner.live import Cut, Live, complete, cut
+from subgraphs.execution.runner.loading import Loading
+from subgraphs.execution.runner.runner import Runner, now
+from subgraphs.execution.storage import RUN, whole
+from subgraphs.platform.domain import Event
+from subgraphs.platform.leases import Lease
+from subgraphs.platform.writer import Unit
+
+REFUSED = Plan.of({"nodes": [{"id": "trigger", "type": "none", "version": "0"}]}, {})
+
+
+@dataclass(slots=True)
+class Beginning:
+    """What an event asks for."""
+
+    plan: Plan
+    start: Start
+    fault: StepError | None = None
+
+
+@dataclass(slots=True)
+class Preparation:
+    """The preparer the bus knows. `prepare` may run pure steps; it changes nothing outside."""
+
+    runner: Runner
+    loading: Any  # () -> Loading, once the database is open
+    name: str = "execution"
+    types: frozenset[str] = frozenset({published.DRAFTED, published.CALLED, published.REQUESTED})
+    head_table: str = RUN.name
+    _prepared: dict[int, tuple[Live, Cut]] = field(default_factory=dict)
+
+    async def prepare(self, event: Event, lease: Lease) -> Unit | None:
+        if event.tenant is None or event.id in self.runner.runs:
+            return None
+        begun = await self._beginning(event, event.tenant)
+        live = Live(Run.blank(event.id, event.tenant, begun.plan), lease)
+        live.apply(begun.start)
+        if begun.fault is not None:
+            live.apply(Fail(at=begun.start.at, error=begun.fault))
+        self.runner.advance(live)
+        taken = cut(live)
+        unit = await complete(live, taken, self.runner.objects, self.runner.limit)
+        self._prepared[id(unit)] = (live, taken)
+        return unit
+
+    def settled(self, event: Event, unit: Unit, committed: bool) -> None:
+        """Adopts the run if it was stored; if not, somebody else began it, or will."""
+        live, taken = self._prepared.pop(id(unit))
+        ours = self.runner.leases.owned.get(live.lease.partition) == live.lease
+        if not committed or not ours or event.id in self.runner.runs:
+            return
+        self.runner.runs[event.id] = live
+        self.runner.settle(live, taken)
+        self.runner.push(live)
+
+    async def _beginning(self, event: Event, tenant: UUID) -> Beginning:
+        start = Start(at=now(), seed=secrets.randbits(62), trigger="trigger", items=[])
+        try:
+            if event.type == published.DRAFTED:
+                return await self._draft(tenant, start, published.read(event, published.Drafted))
+            if event.type == published.CALLED:
+                return await self._call(tenant, start, published.read(event, published.Called))
+            return await self._request(tenant, start, published.read(event, published.Requested))
+        except (Unrunnable, msgspec.ValidationError) as fault:
+            start.trigger, start.items = "trigger", [{}]
+            start.definition, start.types = start.definition or {"nodes": []}, start.types or {}
+            return Beginning(REFUSED, start, StepError("execution.unrunnable", str(fault)))
+
+    async def _draft(self, tenant: UUID, start: Start, asked: published.Drafted) -> Beginning:
+        start.workflow, start.name, start.mode = asked.workflow_id, asked.name, "draft"
+        start.revision, start.started_by = asked.revision, asked.started_by
+        start.definition = await whole(self.runner.objects, tenant, asked.definition)
+        start.types = asked.node_types
+        plan = Plan.of(start.definition, asked.node_types)
+        start.trigger = plan.trigger(asked.trigger, "core.manual")
+        await self._item(tenant, start, asked.input)
+        return Beginning(plan, start)
+
+    async def _call(self, tenant: UUID, start: Start, asked: published.Called) -> Beginning:
+        held, plan = await self._loading.plans.release(tenant, asked.workflow_id, asked.release)
+        start.workflow, start.name, start.mode, start.release = held.workflow, held.name, "webhook", held.release
+        start.trigger = plan.trigger(asked.node)
+        start.respond = Respond(asked.respond.mode, asked.respond.address)
+        await self._item(tenant, start, asked.item)
+        return Beginning(plan, start)
+
+    async def _request(self, tenant: UUID, start: Start, asked: published.Requested) -> Beginning:
+        start.started_by, start.rerun_of = asked.started_by, asked.rerun_of
+        if asked.rerun_of is not None:
+            return await self._rerun(tenant, start, asked.rerun_of)
+        if asked.workflow_id is None or asked.release is None:
+            raise Unrunnable("the start names no release")
+        held, plan = await self._loading.plans.release(tenant, asked.workflow_id, asked.release)
+        start.workflow, start.name, start.mode, start.release = held.workflow, held.name, "manual", held.release
+        start.trigger = plan.trigger(asked.trigger, "core.manual")
+        await self._item(tenant, start, asked.input)
+        return Beginning(plan, start)
+
+    async def _rerun(self, tenant: UUID, start: Start, original: UUID) -> Beginning:
+        """The same definition, trigger and items as the original, which stays as it is."""
+        journal = await self._loading.journal([(tenant, original)])
+        first = next(iter(journal[original]), None)
+        if not isinstance(first, Started):
+            raise Unrunnable("the run to repeat is gone")
+        start.workflow, start.name, start.mode = first.workflow, first.name, first.mode
+        start.release, start.revision, start.trigger = first.release, first.revision, first.trigger
+        start.definition, start.types, start.stored = first.definition, first.types, first.stored
+        start.items = [made.json for made in first.items]
+        return Beginning(await self._loading.plans.of(tenant, first), start)
+
+    async def _item(self, tenant: UUID, start: Start, given: Any) -> None:
+        """The trigger's item, fetched if the event only refers to it."""
+        item = await whole(self.runner.objects, tenant, given)
+        start.stored = dict(given) if item is not given else None
+        start.items = [item if item is not None else {}]
+
+    @property
+    def _loading(self) -> Loading:
+        found: Loading = self.loading()
+        return found

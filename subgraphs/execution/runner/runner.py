@@ -1,0 +1,287 @@
+"""Owns the runs of this process's partitions: advances them, commits them, runs their bodies, gives them up.
+
+One rule orders everything: a body that reaches outside starts only after the commit that says so. A run's events
+gather while its last commit is under way and leave together in the next; many runs share a flush in the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from subgraphs.engine.run import Command, Complete, Event, Recover, Run, StepStarted
+from subgraphs.engine.run.commands import Fail
+from subgraphs.engine.step import Executor, StepError
+from subgraphs.execution.runner import bodies
+from subgraphs.execution.runner.live import Cut, Live, complete, cut
+from subgraphs.execution.runner.loading import Key, Loading
+from subgraphs.execution.storage import OPEN
+from subgraphs.platform.leases import Lease, Leases
+from subgraphs.platform.objects import Objects
+from subgraphs.platform.writer import Writer
+
+log = structlog.get_logger("linkflow.execution")
+
+SLICE = 0.01  # seconds of pure steps before others get their turn
+KEEP = 2_000_000  # microseconds: a run whose next timer is farther away leaves memory
+BATCH = 100
+AGAIN = 0.5  # seconds before a run is read again after its commit failed
+Told = Callable[[Run, int, Sequence[Event]], None]
+
+
+def now() -> int:
+    """Journal time: microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Runner:
+    """The runs this process owns. `told` hears of events once they are committed."""
+
+    def __init__(
+        self,
+        *,
+        executor: Callable[[], Executor],
+        writer: Writer,
+        leases: Leases,
+        objects: Objects,
+        loading: Callable[[], Loading],
+        limit: int,
+        told: Told,
+    ) -> None:
+        self._executor, self._loading = executor, loading
+        self.writer, self.leases, self.objects = writer, leases, objects
+        self.limit, self.told = limit, told
+        self.runs: dict[UUID, Live] = {}
+        self.draining = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reading: dict[UUID, asyncio.Event] = {}
+
+    # Partitions come and go
+
+    async def acquired(self, lease: Lease) -> None:
+        """Resumes what the last owner left: begun attempts are begun again, the rest waits for its timers."""
+        self._spawn(self._resume(lease))
+
+    def lost(self, partition: int) -> None:
+        """Stops the bodies of a partition and forgets its runs; whoever owns it now knows them from the journal."""
+        for live in [live for live in self.runs.values() if live.lease.partition == partition]:
+            self.forget(live)
+
+    async def _resume(self, lease: Lease) -> None:
+        rows: Sequence[Any] = await self._insist(lease, lambda: self._loading().rows.fetch(OPEN, lease.partition))
+        keys = [(row["tenant"], row["id"]) for row in rows]
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            for live in await self._insist(lease, partial(self.obtain, batch)):
+                self.push(live)
+
+    async def _insist(self, lease: Lease, work: Callable[[], Awaitable[Sequence[Any]]]) -> Sequence[Any]:
+        """Does it again until it succeeds, as long as the lease holds: a run not read back would be stranded."""
+        pause = AGAIN
+        while self.leases.owned.get(lease.partition) == lease and not self.draining:
+            try:
+                return await work()
+            except Exception:  # a tick's boundary: tried again
+                log.exception("reading_failed", partition=lease.partition)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+        return ()
+
+    async def obtain(self, keys: Iterable[Key]) -> list[Live]:
+        """The runs, from memory or read back; those of partitions we do not own are left out."""
+        wanted = list(dict.fromkeys(keys))
+        await asyncio.gather(*(self._reading[run].wait() for _, run in wanted if run in self._reading))
+        absent = [key for key in wanted if key[1] not in self.runs]
+        if absent:
+            await self._read(absent)
+        return [self.runs[run] for _, run in wanted if run in self.runs]
+
+    async def _read(self, keys: Sequence[Key]) -> None:
+        done = asyncio.Event()
+        for _, wanted in keys:
+            self._reading[wanted] = done
+        try:
+            before = dict(self.leases.owned)
+            for run, partition in await self._loading().runs(keys):
+                lease = self.leases.owned.get(partition)
+                if lease is None or before.get(partition) != lease or run.final or run.id in self.runs:
+                    continue
+                live = self.runs[run.id] = Live(run, lease, committed=run.version, snapshotted=run.version)
+                live.timers = dict(run.timers)
+                live.apply(Recover(at=now()))
+        finally:
+            for _, wanted in keys:
+                self._reading.pop(wanted, None)
+            done.set()
+
+    # One run moves
+
+    def advance(self, live: Live, budget: float = SLICE) -> None:
+        """Runs the pure steps that are ready, for at most `budget` seconds."""
+        run = live.run
+        if not run.ready:
+            return
+        executor = self._executor()
+        live.names = live.names or bodies.names(run)
+        deadline = time.perf_counter() + budget
+        while run.ready:
+            node = run.plan.nodes[next(iter(run.ready))]
+            attempt = run.steps[node.id].attempt + 1
+            began = time.perf_counter()
+            outcome = bodies.pure(executor, bodies.request(run, node, attempt, now(), live.names))
+            ended = time.perf_counter()
+            live.apply(Complete(now(), node.id, attempt, outcome, (ended - began) * 1000))
+            if ended > deadline:
+                return
+
+    def push(self, live: Live) -> None:
+        """Sees to it that the run is advanced and committed."""
+        if live.pump is None and not live.gone:
+            live.pump = self._spawn(self._pump(live))
+
+    def ask(self, live: Live, command: Command) -> bool:
+        """Applies a command and commits what follows; False if nothing does."""
+        if live.gone or not live.apply(command):
+            return False
+        self.push(live)
+        return True
+
+    async def _pump(self, live: Live) -> None:
+        try:
+            while not live.gone:
+                self.advance(live)
+                if not live.fresh and not live.mail:
+                    break
+                if not await self._commit(live):
+                    return
+        finally:
+            live.pump = None
+        if not live.gone:
+            self._rest(live)
+
+    async def _commit(self, live: Live) -> bool:
+        taken = cut(live)
+        try:
+            unit = await complete(live, taken, self.objects, self.limit)
+            committed = await self.writer.commit(units=[unit])
+        except Exception:  # a tick's boundary: the journal decides what is true
+            log.exception("commit_failed", execution=str(live.run.id))
+            self._again(live, AGAIN)
+            return False
+        if unit.id in committed.failed:
+            log.error("run_uncommittable", execution=str(unit.id), error=str(committed.failed[unit.id]))
+            self._give_up(live)
+            return False
+        if unit.id in committed.evicted:
+            self._again(live, 0)
+            return False
+        self.settle(live, taken)
+        return True
+
+    def settle(self, live: Live, taken: Cut) -> None:
+        """What follows a commit: watchers hear, bodies start, bodies nobody waits for stop."""
+        live.committed = taken.unit.version
+        self.told(live.run, taken.unit.version, taken.events)
+        if live.gone:
+            return
+        for event in taken.events:
+            if isinstance(event, StepStarted) and live.run.running.get(event.node) == event.attempt:
+                self._begin(live, event.node, event.attempt)
+        if live.bodies:
+            for node, (attempt, task) in list(live.bodies.items()):
+                if live.run.running.get(node) != attempt:
+                    task.cancel()
+
+    def _rest(self, live: Live) -> None:
+        """A run that is over, or waits long, needs no memory."""
+        if not live.idle:
+            if live.fresh or live.run.ready:
+                self.push(live)
+            return
+        run = live.run
+        if run.final or (run.timers and not run.running and min(run.timers.values()) - now() > KEEP):
+            self.runs.pop(run.id, None)
+            live.gone = True
+
+    # Bodies
+
+    def _begin(self, live: Live, node: str, attempt: int) -> None:
+        if self.draining or node in live.bodies:
+            return
+        task = self._spawn(self._body(live, node, attempt))
+        live.bodies[node] = (attempt, task)
+
+    async def _body(self, live: Live, node: str, attempt: int) -> None:
+        run = live.run
+        live.names = live.names or bodies.names(run)
+        asked = bodies.request(run, run.plan.nodes[node], attempt, now(), live.names)
+        try:
+            outcome, took = await bodies.outside(self._executor(), asked)
+        finally:
+            live.bodies.pop(node, None)
+        self.ask(live, Complete(now(), node, attempt, outcome, took))
+        if not live.gone and live.pump is None:
+            self._rest(live)
+
+    # Runs given up
+
+    def forget(self, live: Live) -> None:
+        """Stops its bodies; nothing uncommitted of it is kept."""
+        live.gone = True
+        if self.runs.get(live.run.id) is live:
+            del self.runs[live.run.id]
+        for _, task in live.bodies.values():
+            task.cancel()
+
+    def _again(self, live: Live, pause: float) -> None:
+        """Forgets a run whose commit did not take, and reads it anew if it is still ours."""
+        self.forget(live)
+        self._spawn(self._reload(live, pause, None))
+
+    async def _reload(self, former: Live, pause: float, then: Command | None) -> None:
+        await asyncio.sleep(pause)
+        key = (former.run.tenant, former.run.id)
+        for live in await self._insist(former.lease, lambda: self.obtain([key])):
+            if then is not None:
+                live.apply(then)
+            self.push(live)
+
+    def _give_up(self, live: Live) -> None:
+        """Ends a run whose next step the database refuses, with what it had."""
+        error = StepError("execution.unstorable", "What the run produced could not be stored.", "infrastructure")
+        self.forget(live)
+        self._spawn(self._reload(live, AGAIN, Fail(at=now(), error=error)))
+
+    # The process ends
+
+    async def drain(self, grace: float) -> None:
+        """Lets running bodies end for `grace` seconds and commits what they bring; the rest is for the next owner."""
+        self.draining = True
+        waiting = [task for live in self.runs.values() for _, task in live.bodies.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=grace)
+        pumps = [live.pump for live in self.runs.values() if live.pump is not None]
+        if pumps:
+            await asyncio.wait(pumps, timeout=grace)
+        for live in list(self.runs.values()):
+            self.forget(live)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (raised := task.exception()) is not None:
+            log.error("task_failed", exc_info=raised)

@@ -1,0 +1,109 @@
+"""Finds what is due: timers whose time has come by the database's clock, and mail in the runs' inboxes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from subgraphs.engine.run import Cancel, Fire
+from subgraphs.execution.runner.loading import Rows
+from subgraphs.execution.runner.runner import Runner, now
+from subgraphs.execution.storage import DISCARD, DUE, EXPIRED, FINAL, MAIL
+
+log = structlog.get_logger("linkflow.execution")
+
+EVERY = 0.25  # seconds; a timer fires at most this much late, and a look costs one index probe
+MAIL_EVERY = 4  # looks; mail also wakes us
+CLEAN_EVERY = 2400  # looks between removals of idempotency keys whose time is over
+
+
+class Sweep:
+    """A loop over the partitions this process owns."""
+
+    def __init__(self, runner: Runner, rows: Rows) -> None:
+        self.runner, self.rows = runner, rows
+        self._woken = asyncio.Event()
+        self._mail = True
+        self._looks = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._loop())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self, _partition: int) -> None:
+        """There is mail."""
+        self._mail = True
+        self._woken.set()
+
+    async def _loop(self) -> None:
+        while True:
+            self._looks += 1
+            try:
+                await self._look(mail=self._mail or self._looks % MAIL_EVERY == 0)
+            except Exception:  # a tick's boundary: the next look finds the same rows
+                log.exception("sweep_failed")
+            try:
+                await asyncio.wait_for(self._woken.wait(), EVERY)
+            except TimeoutError:
+                continue
+
+    async def _look(self, *, mail: bool) -> None:
+        parts = list(self.runner.leases.owned)
+        self._woken.clear()
+        if not parts:
+            return
+        await self._timers(parts)
+        if self._looks % CLEAN_EVERY == 0:
+            await self.rows.fetch(EXPIRED)
+        if mail:
+            self._mail = False
+            await self._letters(parts)
+
+    async def _timers(self, parts: list[int]) -> None:
+        rows = await self.rows.fetch(DUE, parts)
+        if not rows:
+            return
+        found = await self.runner.obtain((row["tenant"], row["run"]) for row in rows)
+        runs = {live.run.id: live for live in found}
+        for row in rows:
+            live = runs.get(row["run"])
+            if live is not None:
+                at = max(now(), live.run.timers.get(row["name"], 0))
+                self.runner.ask(live, Fire(at=at, timer=row["name"]))
+        for live in found:
+            self.runner.push(live)
+
+    async def _letters(self, parts: list[int]) -> None:
+        rows = await self.rows.fetch(MAIL, parts)
+        if not rows:
+            return
+        await self.runner.obtain((row["tenant"], row["run"]) for row in rows)
+        for row in rows:
+            await self._letter(row)
+
+    async def _letter(self, row: Mapping[str, Any]) -> None:
+        live = self.runner.runs.get(row["run"])
+        if live is None:
+            head = await self.rows.fetchrow(FINAL, row["tenant"], row["run"])
+            if head is not None and head["final"]:
+                await self.rows.fetch(DISCARD, row["tenant"], row["run"], row["id"])
+            return
+        if row["id"] in live.mail:
+            return
+        data = msgspec.json.decode(row["data"])
+        if row["kind"] == "cancel":
+            live.apply(
+                Cancel(at=now(), reason=data.get("reason") or "", by=UUID(data["by"]) if data.get("by") else None)
+            )
+        live.mail.append(row["id"])
+        self.runner.push(live)

@@ -1,0 +1,178 @@
+"""Runs as the graph shows them, and what other subgraphs own of them."""
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+import strawberry
+from strawberry.dataloader import DataLoader
+from strawberry.federation.schema_directives import Key
+from strawberry.federation.types import FieldSet
+
+from resolvers.connections import Connection, Page, connection, sized
+from resolvers.ids import parse_id
+from resolvers.scalars import JSON, DateTime
+from subgraphs.engine.step import Reply
+from subgraphs.execution import queries
+from subgraphs.execution.desk import TenantDesk
+from subgraphs.execution.domain import Filter, Head
+from subgraphs.execution.schema.steps import ExecutionError, Step
+from subgraphs.execution.watching import Watching
+from subgraphs.platform.database import Database
+from subgraphs.platform.domain import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one operation works with."""
+
+    caller: Caller
+    database: Database
+    desk: TenantDesk | None
+    watching: Watching
+    heads: DataLoader[UUID, Head | None]
+    details: DataLoader[UUID, queries.Detail | None]
+
+    def at_desk(self) -> TenantDesk:
+        self.caller.signed_in()
+        assert self.desk is not None  # noqa: S101 - who is signed in has a tenant
+        return self.desk
+
+
+Info = strawberry.Info[Context, None]
+
+
+@strawberry.enum(description="Where a run stands. The last four are final: they never change.")
+class ExecutionStatus(enum.Enum):
+    QUEUED = strawberry.enum_value("queued", description="Accepted, and not begun yet.")
+    RUNNING = strawberry.enum_value("running", description="At least one step is under way or about to be.")
+    WAITING = strawberry.enum_value("waiting", description="Nothing to do before a timer is due.")
+    PAUSED = strawberry.enum_value("paused", description="Held by a person.")
+    SUCCEEDED = strawberry.enum_value("succeeded", description="Every step that was reached has ended well.")
+    FAILED = strawberry.enum_value("failed", description="A step failed and its node says stop.")
+    CANCELLED = strawberry.enum_value("cancelled", description="Somebody stopped it.")
+    TIMED_OUT = strawberry.enum_value("timed_out", description="It took longer than its workflow allows.")
+
+
+@strawberry.enum(description="What began a run.")
+class ExecutionMode(enum.Enum):
+    WEBHOOK = strawberry.enum_value("webhook", description="A call to one of the workflow's URLs.")
+    MANUAL = strawberry.enum_value("manual", description="startExecution.")
+    DRAFT = strawberry.enum_value("draft", description="A run of the draft as it stood then.")
+
+
+@strawberry.federation.type(keys=[Key(fields=FieldSet("id"), resolvable=False)])
+class User:
+    id: strawberry.ID
+
+
+@strawberry.federation.type(keys=["id"])
+class Workflow:
+    id: strawberry.ID
+
+    @connection(description="The workflow's runs, newest first.")
+    async def executions(self, info: Info, first: int = 20, after: str | None = None) -> Connection["Execution"] | None:
+        return await listed(info.context, Filter(workflow=parse_id(self.id)), first, after)
+
+    @classmethod
+    def resolve_reference(cls, id: strawberry.ID, **_: Any) -> Self:
+        return cls(id=id)
+
+
+@strawberry.type(description="Where a run began.")
+class ExecutionTrigger:
+    node: str = strawberry.field(description="The id of the trigger node.")
+    items: JSON = strawberry.field(description="What it brought.")
+
+
+@strawberry.type(description="What the caller of the trigger got.")
+class ExecutionReply:
+    status: int = strawberry.field(description="HTTP status.")
+    headers: JSON = strawberry.field(description="HTTP headers beside the content type.")
+    content_type: str = strawberry.field(description="Media type of the body.")
+    body: JSON | None = strawberry.field(description="JSON, or text when the media type is not JSON.")
+
+    @classmethod
+    def of(cls, reply: Reply) -> Self:
+        return cls(
+            status=reply.status,
+            headers=JSON(reply.headers),
+            content_type=reply.content_type,
+            body=JSON(reply.body) if reply.body is not None else None,
+        )
+
+
+@strawberry.federation.type(keys=["id"], description="One run of a workflow.")
+class Execution:
+    id: strawberry.ID = strawberry.field(description="Opaque; ordered by time.")
+    status: ExecutionStatus = strawberry.field(description="Where it stands.")
+    mode: ExecutionMode = strawberry.field(description="What began it.")
+    workflow_name: str = strawberry.field(description="The workflow's name when the run began.")
+    release: int | None = strawberry.field(description="The release it runs; nothing for a draft.")
+    revision: int | None = strawberry.field(description="The draft's revision it runs; nothing for a release.")
+    started_at: DateTime = strawberry.field(description="When it began.")
+    finished_at: DateTime | None = strawberry.field(description="When it ended.")
+    duration_ms: float | None = strawberry.field(description="From start to end; nothing while it runs.")
+    error: ExecutionError | None = strawberry.field(description="Why it failed, was cancelled or timed out.")
+    workflow: Workflow | None = strawberry.field(description="The workflow it runs.")
+    started_by: User | None = strawberry.field(description="Who started it; nothing for a webhook.")
+    rerun_of_id: strawberry.Private[UUID | None]
+    key: strawberry.Private[UUID]
+
+    @strawberry.field(description="The run it repeats.")
+    async def rerun_of(self, info: Info) -> "Execution | None":
+        if self.rerun_of_id is None:
+            return None
+        found = await info.context.heads.load(self.rerun_of_id)
+        return Execution.of(found) if found is not None else None
+
+    @sized(at_most=20, weight=2, description="Every node of the definition, in the order they began.")
+    async def steps(self, info: Info) -> list[Step] | None:
+        detail = await info.context.details.load(self.key)
+        return [Step.of(record) for record in detail.steps] if detail is not None else []
+
+    @strawberry.field(description="Where it began, and with what.")
+    async def trigger(self, info: Info) -> ExecutionTrigger | None:
+        detail = await info.context.details.load(self.key)
+        return ExecutionTrigger(node=detail.trigger, items=JSON(detail.items)) if detail is not None else None
+
+    @strawberry.field(description="What the caller of the trigger got, if anybody was answered.")
+    async def reply(self, info: Info) -> ExecutionReply | None:
+        detail = await info.context.details.load(self.key)
+        return ExecutionReply.of(detail.reply) if detail is not None and detail.reply is not None else None
+
+    @classmethod
+    async def resolve_reference(cls, info: Info, id: strawberry.ID, **_: Any) -> "Execution | None":
+        found = await info.context.heads.load(parse_id(id))
+        return cls.of(found) if found is not None else None
+
+    @classmethod
+    def of(cls, head: Head) -> Self:
+        ended = head.finished_at
+        return cls(
+            id=strawberry.ID(str(head.id)),
+            status=ExecutionStatus(head.status),
+            mode=ExecutionMode(head.mode),
+            workflow_name=head.name,
+            release=head.release,
+            revision=head.revision,
+            started_at=head.started_at,
+            finished_at=ended,
+            duration_ms=(ended - head.started_at).total_seconds() * 1000 if ended is not None else None,
+            error=ExecutionError.of(head.error),
+            workflow=Workflow(id=strawberry.ID(str(head.workflow))) if head.workflow is not None else None,
+            started_by=User(id=strawberry.ID(str(head.started_by))) if head.started_by is not None else None,
+            rerun_of_id=head.rerun_of,
+            key=head.id,
+        )
+
+
+async def listed(context: Context, wanted: Filter, first: int, after: str | None) -> Connection[Execution]:
+    """A page of runs: one statement."""
+    tenant = context.caller.must("execution:read")
+    page = Page.of(first, after)
+    last = parse_id(page.after[0], "after") if page.after is not None else None
+    async with context.database.read(tenant) as reading:
+        rows = await queries.page(reading, wanted, page.limit, last)
+    return Connection.of(page, rows, node=Execution.of, key=lambda head: [str(head.id)])

@@ -1,0 +1,97 @@
+"""What happens in a run, as its watchers see it."""
+
+import enum
+from typing import Any, Self
+from uuid import UUID
+
+import strawberry
+
+from resolvers.connections import sized
+from resolvers.scalars import JSON, DateTime
+from subgraphs.execution.history import Happening, Preview
+from subgraphs.execution.schema.executions import Execution, ExecutionReply, ExecutionStatus
+from subgraphs.execution.schema.steps import ConsoleLine, ExecutionError
+
+
+@strawberry.enum(description="What happened in a run.")
+class ExecutionEventType(enum.Enum):
+    STARTED = strawberry.enum_value("STARTED", description="The run began; items are the trigger's.")
+    STEP_STARTED = strawberry.enum_value("STEP_STARTED", description="An attempt that reaches outside began.")
+    STEP_SUCCEEDED = strawberry.enum_value("STEP_SUCCEEDED", description="A step ended well.")
+    STEP_FAILED = strawberry.enum_value(
+        "STEP_FAILED", description="An attempt failed; `until` says when the next is due."
+    )
+    STEP_WAITING = strawberry.enum_value("STEP_WAITING", description="A step waits until `until`.")
+    STEPS_SKIPPED = strawberry.enum_value("STEPS_SKIPPED", description="Nothing reached these nodes.")
+    REPLIED = strawberry.enum_value("REPLIED", description="The caller of the trigger was answered.")
+    FINISHED = strawberry.enum_value("FINISHED", description="The run ended; nothing follows.")
+
+
+@strawberry.type(description="What left a step by one port: the count, and the first few items if they are small.")
+class ItemsPreview:
+    port: str = strawberry.field(description="The output port.")
+    count: int = strawberry.field(description="How many items left.")
+    items: JSON = strawberry.field(description="The first of them.")
+    whole: bool = strawberry.field(description="Whether that is all of them.")
+
+    @classmethod
+    def of(cls, preview: Preview) -> Self:
+        return cls(port=preview.port, count=preview.count, items=JSON(preview.items), whole=preview.whole)
+
+
+@strawberry.type(description="One event of a run, complete in itself.")
+class ExecutionEvent:
+    seq: int = strawberry.field(description="1 for the first; send it as `afterSeq` to go on after this event.")
+    type: ExecutionEventType = strawberry.field(description="What happened.")
+    execution_id: strawberry.ID = strawberry.field(description="The run.")
+    workflow_id: strawberry.ID | None = strawberry.field(description="The workflow it runs.")
+    workflow_name: str = strawberry.field(description="That workflow's name when the run began.")
+    at: DateTime = strawberry.field(description="When it happened.")
+    last: bool = strawberry.field(
+        description="Whether nothing follows. A stream that ends without it is to be resumed."
+    )
+    status: ExecutionStatus = strawberry.field(description="Where the run stands after it.")
+    node: str | None = strawberry.field(description="The node it concerns, if it is one.")
+    node_name: str | None = strawberry.field(description="That node's name.")
+    attempt: int | None = strawberry.field(description="Which attempt at that node.")
+    until: DateTime | None = strawberry.field(description="When the wait ends, or the next attempt is due.")
+    error: ExecutionError | None = strawberry.field(description="What went wrong.")
+    reply: ExecutionReply | None = strawberry.field(description="What the caller of the trigger got.")
+    happening: strawberry.Private[Happening]
+
+    @sized(at_most=10, description="The nodes it concerns.")
+    def nodes(self) -> list[str]:
+        return list(self.happening.nodes)
+
+    @sized(at_most=5, description="What left the step, by port.")
+    def items(self) -> list[ItemsPreview]:
+        return [ItemsPreview.of(preview) for preview in self.happening.items]
+
+    @sized(at_most=50, description="What the attempt wrote to its console.")
+    def lines(self) -> list[ConsoleLine]:
+        return [ConsoleLine.of(line) for line in self.happening.lines]
+
+    @strawberry.field(description="The run as it stands now.")
+    async def execution(self, info: strawberry.Info[Any, None]) -> Execution | None:
+        found = await info.context.heads.load(UUID(self.execution_id))
+        return Execution.of(found) if found is not None else None
+
+    @classmethod
+    def of(cls, run: UUID, happening: Happening) -> Self:
+        return cls(
+            seq=happening.seq,
+            type=ExecutionEventType(happening.type),
+            execution_id=strawberry.ID(str(run)),
+            workflow_id=strawberry.ID(str(happening.workflow)) if happening.workflow is not None else None,
+            workflow_name=happening.workflow_name,
+            at=happening.at,
+            last=happening.last,
+            status=ExecutionStatus(happening.status),
+            node=happening.nodes[0] if len(happening.nodes) == 1 else None,
+            node_name=happening.name,
+            attempt=happening.attempt,
+            until=happening.until,
+            error=ExecutionError.of(happening.error),
+            reply=ExecutionReply.of(happening.reply) if happening.reply is not None else None,
+            happening=happening,
+        )

@@ -1,0 +1,96 @@
+"""Wires Execution: its tables in the group commit, its runner on the leases, its consumers on the bus, its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
+from uuid import UUID
+
+from resolvers.entities import loader
+from subgraphs.engine.step import Executor
+from subgraphs.execution import consumers, events, queries
+from subgraphs.execution.desk import TOPIC, TenantDesk
+from subgraphs.execution.domain import Head
+from subgraphs.execution.runner import Preparation, Runner
+from subgraphs.execution.runner.loading import Loading, Plans, Rows
+from subgraphs.execution.runner.sweep import Sweep
+from subgraphs.execution.schema import Context, schema
+from subgraphs.execution.storage import WRITTEN
+from subgraphs.execution.watching import Watching
+from subgraphs.platform.domain import Caller
+from subgraphs.platform.server import Ground, Incoming, Subgraph
+
+GRACE = 10.0  # seconds running bodies get when the process is told to stop
+
+
+class Service:
+    """Execution in one process; `loading` exists once the database is open."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self._loading: Loading | None = None
+        self._sweep: Sweep | None = None
+        self.runner = Runner(
+            executor=lambda: cast(Executor, ground.ports["executor"]),
+            writer=ground.writer,
+            leases=ground.leases,
+            objects=ground.objects,
+            loading=self.loading,
+            limit=ground.settings.claim_check_bytes,
+            told=lambda run, version, told: self.watching.told(run, version, told),
+        )
+        self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
+
+    def register(self) -> None:
+        ground = self.ground
+        for table in WRITTEN:
+            ground.writer.register(table)
+        ground.leases.watch(self.runner.acquired, self.runner.lost)
+        ground.bus.prepare(Preparation(self.runner, self.loading))
+        ground.bus.listen([events.FINISHED], lambda event: self.watching.ended(UUID(event.subject)))
+        ground.bus.on_wake(TOPIC, self._woken)
+        consumers.register(ground.bus, ground.objects)
+
+    def loading(self) -> Loading:
+        if self._loading is None:
+            rows = cast(Rows, self.ground.database.engine)
+            self._loading = Loading(rows, self.ground.objects, Plans(rows))
+        return self._loading
+
+    async def start(self) -> None:
+        self._sweep = Sweep(self.runner, self.loading().rows)
+        self._sweep.start()
+        self.watching.start()
+
+    async def stop(self) -> None:
+        """Streams end, timers rest, bodies get a grace; what remains is the next owner's."""
+        await self.watching.stop()
+        if self._sweep is not None:
+            await self._sweep.stop()
+        await self.runner.drain(GRACE)
+
+    def _woken(self, partition: int) -> None:
+        if self._sweep is not None and partition in self.ground.leases.owned:
+            self._sweep.wake(partition)
+
+    def context(self, caller: Caller, _incoming: Incoming) -> Context:
+        heads = loader(partial(self._heads, caller))
+        details = loader(partial(self._details, caller))
+        desk = TenantDesk(self.ground, caller.tenant) if caller.tenant is not None else None
+        return Context(caller, self.ground.database, desk, self.watching, heads, details)
+
+    async def _heads(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, Head]:
+        return await queries.begun(self.ground.database, caller.must("execution:read"), ids)
+
+    async def _details(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, queries.Detail]:
+        async with self.ground.database.read(caller.must("execution:read")) as reading:
+            return await queries.details(reading, self.loading(), ids)
+
+
+def build(ground: Ground) -> Subgraph:
+    """Registers Execution on the ground; opens nothing."""
+    service = Service(ground)
+    service.register()
+    ground.ports["execution"] = service.runner
+    return Subgraph("execution", schema, service.context, start=service.start, stop=service.stop)
