@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from subgraphs.platform import ports, probes, programs
-from subgraphs.platform.domain import Conflict, Invalid
+from subgraphs.platform.domain import Conflict, Invalid, Problem
 from subgraphs.platform.postgres import Postgres
 from subgraphs.platform.processes import spawn, stop
 from subgraphs.platform.settings import CHECKOUT, Settings
@@ -53,6 +53,7 @@ class Part:
     ready: Callable[[], Awaitable[bool]]
     environment: Mapping[str, str]
     patience: float = 3.0
+    url: str | None = None  # asked once more when it does not become ready: the answer says why
     process: subprocess.Popen[bytes] | None = None
     started: list[float] = field(default_factory=list)
 
@@ -142,17 +143,18 @@ class Launcher:
             self.say("packages", {"what": "installing the gateway's packages from npm"})
             log = settings.home / "logs" / "npm.log"
             await self._command("npm", [sys.executable, "-m", "subgraphs.platform.cli", "doctor", "--repair"], log)
-        beside = [asyncio.create_task(self._bring_up(part)) for part in self._standing_parts()]
         try:
-            await self._start_database()
-            await self._bring_up(self._serve_part())
-            await asyncio.gather(*beside)
-            await self._bring_up(self._edge_part())
-        except BaseException:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            raise
+            async with asyncio.TaskGroup() as group:
+                for part in self._standing_parts():
+                    group.create_task(self._bring_up(part))
+                group.create_task(self._start_serving())
+        except* Problem as problems:
+            raise problems.exceptions[0] from None
+        await self._bring_up(self._edge_part())
+
+    async def _start_serving(self) -> None:
+        await self._start_database()
+        await self._bring_up(self._serve_part())
 
     async def _start_database(self) -> None:
         settings = self.settings
@@ -182,7 +184,7 @@ class Launcher:
     def _serve_part(self) -> Part:
         url = f"http://127.0.0.1:{self.settings.serve_port}/health/ready"
         words = [sys.executable, "-m", "subgraphs.platform.cli", "serve"]
-        return Part("serve", words, lambda: probes.answers(url), self._environment(), patience=6.0)
+        return Part("serve", words, lambda: probes.answers(url), self._environment(), patience=6.0, url=url)
 
     def _edge_part(self) -> Part:
         home = self.settings.home / "run" / "caddy"
@@ -206,7 +208,8 @@ class Launcher:
             if part.process is not None and part.process.poll() is not None:
                 raise self._failed(part, f"ended with {part.process.returncode} while starting")
             if time.monotonic() > deadline:
-                raise self._failed(part, f"was not ready within {READY_SECONDS:.0f} s")
+                why = f": {await probes.ask(part.url)}" if part.url else ""
+                raise self._failed(part, f"was not ready within {READY_SECONDS:.0f} s{why}")
             await asyncio.sleep(0.05)
         self.say("part", {"name": part.name, "state": "ready"})
 

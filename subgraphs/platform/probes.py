@@ -8,10 +8,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 SECONDS = 2.0
+BYTES = 4096
 
 
 async def answers(url: str) -> bool:
     """Whether a GET is answered with a status of 2xx."""
+    return (await ask(url)).partition(" ")[0].startswith("2")
+
+
+async def ask(url: str) -> str:
+    """The status and the start of the body that answer a GET; empty when nobody answers."""
     parts = urlsplit(url)
     request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode()
     try:
@@ -19,13 +25,13 @@ async def answers(url: str) -> bool:
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             try:
                 writer.write(request)
-                status = await reader.readline()
+                told = await reader.read(BYTES)
             finally:
                 writer.close()
     except (OSError, TimeoutError):
-        return False
-    words = status.split()
-    return len(words) > 1 and words[1].startswith(b"2")
+        return ""
+    head, _, body = told.decode(errors="replace").partition("\r\n\r\n")
+    return f"{head.partition(' ')[2][:3]} {body}"
 
 
 async def accepts(socket: Path) -> bool:
