@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from ground import TENANT, Process, process_on
+from ground import TENANT, Process, make, process_on, running
 
 from subgraphs.platform.domain import uuid7
 from subgraphs.platform.leases import Lease
@@ -157,6 +157,7 @@ async def test_a_stopped_worker_cannot_write_what_it_decided_before(law_settings
 
 
 async def test_who_is_declared_dead_forgets_and_returns_as_another(process: Process) -> None:
+    await settled(lambda: sorted(process.leases.owned) == EVERY)
     former, lease = process.leases.id, process.leases.lease_for(uuid7())
     assert lease is not None
     await process.database.engine.execute("update bus.worker set alive = false where id = $1", former)
@@ -170,8 +171,6 @@ async def test_who_is_declared_dead_forgets_and_returns_as_another(process: Proc
 
 
 async def test_a_listener_that_fails_costs_nobody_a_partition(law_settings: Settings) -> None:
-    from ground import make, running
-
     process, heard = make(law_settings), []
 
     async def broken(lease: Lease) -> None:
