@@ -306,7 +306,7 @@ class Text:
 
     def _write(self, cte: str, table: Table) -> None:
         source = self._unnest((*table.columns, ("ut", "uuid"), ("ui", "uuid")))
-        conflict = ""
+        conflict = " on conflict do nothing" if table.kind == "ingress" else ""  # such as a hold on an object, again
         if table.kind == "upsert":
             changes = ", ".join(f"{name} = excluded.{name}" for name in table.names if name not in table.key)
             conflict = f" on conflict ({', '.join(table.key)}) do update set {changes}"
