@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -189,7 +189,7 @@ class Store(Protocol):
     """Auth's tables inside one transaction of one tenant. Every method sees that tenant only."""
 
     async def request_sign_up(
-        self, id: UUID, account: UUID, organisation: UUID, newcomer: Newcomer, password: str, now: datetime
+        self, id: UUID, account_id: UUID, organisation: UUID, newcomer: Newcomer, password: str, now: datetime
     ) -> None:
         """Stores sign-up and inactive account; raises EmailTaken."""
 
@@ -204,19 +204,19 @@ class Store(Protocol):
     async def replace_password(self, id: UUID, old: str, new: str) -> None: ...
 
     async def start_session(
-        self, id: UUID, account: UUID, refresh: bytes, now: datetime, expires: datetime
+        self, id: UUID, account_id: UUID, refresh: bytes, now: datetime, expires: datetime
     ) -> None: ...
 
     async def use_refresh(self, hash: bytes, now: datetime) -> bool:
         """Marks an unused token as used; whether it was unused. Two at once: one wins."""
 
-    async def rotate(self, session: UUID, fresh: bytes, now: datetime, expires: datetime) -> UUID | None:
+    async def rotate(self, id: UUID, fresh: bytes, now: datetime, expires: datetime) -> UUID | None:
         """Adds the next token of a session that is not over; its account, or nothing."""
 
-    async def revoke(self, session: UUID, reason: str, now: datetime) -> UUID | None:
+    async def revoke(self, id: UUID, reason: str, now: datetime) -> UUID | None:
         """Ends a session; its account, or nothing if it was over already."""
 
-    async def standing(self, session: UUID, account: UUID, now: datetime) -> Standing | None: ...
+    async def standing(self, id: UUID, account_id: UUID, now: datetime) -> Standing | None: ...
 
     def publish(self, *events: Event) -> None: ...
 
@@ -241,10 +241,8 @@ class Lookups(Protocol):
     async def forget_failures(self, keys: Iterable[bytes]) -> None: ...
 
 
-class Stores(Protocol):
-    """Opens a transaction of a tenant; what it stores and publishes is committed at the end of the block."""
-
-    def __call__(self, tenant: UUID) -> AbstractAsyncContextManager[Store]: ...
+Stores: TypeAlias = Callable[[UUID], AbstractAsyncContextManager[Store]]
+"""Opens a transaction of a tenant; what it stores and publishes is committed at the end of the block."""
 
 
 class Turns:
