@@ -162,7 +162,7 @@ async def run_draft(
     workflows: Workflows,
     drafts: DraftRuns,
     catalogue: Catalogue,
-    input: Mapping[str, Any] | None,
+    input: Any,
     trigger: str | None,
     key: str | None,
 ) -> UUID:
@@ -184,7 +184,7 @@ async def run_draft(
         document=document,
         node_types=catalogue.used(document.definition),
         trigger=_trigger(document.definition, catalogue, trigger),
-        input=_input(document.definition, input or {}),
+        input=_input(document.definition, {} if input is None else input),
         started_by=author,
         key=_key(key),
     )

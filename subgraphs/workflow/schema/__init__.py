@@ -97,7 +97,7 @@ class Mutation:
 
     @strawberry.mutation(
         extensions=[answers.AsFaults()],
-        description="Makes a revision the one that runs, unless it has errors. Waits up to two seconds for it to be active.",
+        description="Makes a revision the one that runs, unless it has errors; waits 2 s at most until it is active.",
     )
     async def publish_release(
         self, info: Info, input: answers.PublishReleaseInput
@@ -202,8 +202,9 @@ async def _tried(info: Info, change: Callable[[Kept], Awaitable[Result]]) -> Res
 
 async def _shown(info: Info, id: UUID) -> Workflow:
     """The workflow as it is now, after a change."""
-    info.context.workflows.clear(id)
-    row = await info.context.workflows.load(id)
+    async with info.context.reading() as reading:
+        row = (await queries.by_ids(reading, [id])).get(id)
+    info.context.workflows.prime(id, row, force=True)
     if row is None:
         raise Missing("The workflow was deleted a moment ago.", field="input.workflowId")
     return Workflow.of(row)
