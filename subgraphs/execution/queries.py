@@ -52,7 +52,7 @@ async def begun(database: Database, tenant: UUID, ids: Sequence[UUID]) -> Mappin
     found: dict[UUID, Head] = {}
     for pause in SOON:
         await asyncio.sleep(pause)
-        absent = [id for id in ids if id not in found]  # noqa: A001 - the word of the domain
+        absent = [id for id in ids if id not in found]
         async with database.read(tenant) as reading:
             found |= await heads(reading, absent)
         if not recent((each for each in absent if each not in found), time.time()):

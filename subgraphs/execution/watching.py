@@ -1,7 +1,7 @@
 """Live runs for those who watch: first what happened, then what happens, each event once and in order.
 
 One channel a run and process holds what was told, whoever asks: watchers are positions in that list, so a slow one
-costs nothing, and an event is folded once for all. A channel is filled from the journal and fed by the owner's commits
+costs nothing, and an event is folded once for all. Who is farther back than the channel reaches reads the journal. A channel is filled from the journal and fed by the owner's commits
 if the run is owned here, else by looking at the journal whenever the run's version moved.
 """
 
@@ -19,7 +19,7 @@ from subgraphs.engine.run import Event, Run, Started
 from subgraphs.execution.history import Happening, History
 from subgraphs.execution.runner.loading import Loading
 from subgraphs.execution.storage import WATCHED
-from subgraphs.platform.domain import Invalid, Limited, Missing
+from subgraphs.platform.domain import Invalid, Missing
 
 log = structlog.get_logger("linkflow.execution")
 
@@ -121,9 +121,8 @@ class Watching:
                 )
             while not channel.closed:
                 more = channel.more
-                if after < channel.base:
-                    raise Limited("The stream was read too slowly.", code="watcher_too_slow", retry_after=0.0)
-                for happening in channel.told[after - channel.base :]:
+                kept = channel.told[after - channel.base :] if after >= channel.base else await self._past(channel)
+                for happening in kept[max(0, after - kept[0].seq + 1) if kept else 0 :]:
                     after = happening.seq
                     yield happening
                 if channel.over and after >= channel.version:
@@ -143,6 +142,14 @@ class Watching:
             if channel.history is not None:
                 return
         raise Missing("There is no such run.", field="executionId")
+
+    async def _past(self, channel: Channel) -> list[Happening]:
+        """Everything the journal holds, for one who is farther back than the channel reaches."""
+        loading = self._loading()
+        events = (await loading.journal([(channel.tenant, channel.run)]))[channel.run]
+        assert channel.history is not None  # noqa: S101 - who watches has a filled channel
+        plan = channel.history.run.plan
+        return History(Run.blank(channel.run, channel.tenant, plan)).tell(events)
 
     async def _read(self, channel: Channel) -> None:
         """Brings the channel up to what the journal holds."""

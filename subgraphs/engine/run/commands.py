@@ -13,7 +13,7 @@ from subgraphs.engine.step import StepError, StepOutcome
 
 
 class Start(msgspec.Struct, kw_only=True):
-    """Begin at `trigger` with these item bodies; see `Started` for the rest."""
+    """Begin at `trigger` with these item bodies; see `Started` for the rest. With a `fault` it ends as it begins."""
 
     at: int
     seed: int
@@ -30,6 +30,7 @@ class Start(msgspec.Struct, kw_only=True):
     definition: Mapping[str, Any] | None = None
     types: Mapping[str, Any] | None = None
     stored: Mapping[str, Any] | None = None
+    fault: StepError | None = None
 
 
 class Complete(msgspec.Struct):

@@ -73,6 +73,8 @@ def _start(run: Run, command: Start) -> list[Event]:
         types=dict(command.types) if command.types is not None else None,
         stored=dict(command.stored) if command.stored is not None else None,
     )
+    if command.fault is not None:
+        return [started, *_end(run, command.at, "failed", started, error=command.fault)]
     idle = [root for root in run.plan.roots if root != command.trigger]
     ports = ("main",) if command.items else ()
     return [started, *_onward(run, command.at, command.trigger, ports, started, idle)]

@@ -80,7 +80,7 @@ def cut(live: Live) -> Cut:
     )
     if run.timers != live.timers:
         _timers(live, unit)
-    for id in live.mail:  # noqa: A001 - the word of the domain
+    for id in live.mail:
         unit.deletes.append((INBOX.name, (run.tenant, run.id, id)))
     live.mail = []
     kept = None

@@ -104,7 +104,7 @@ class Loading:
         tenants, ids = [tenant for tenant, _ in keys], [run for _, run in keys]
         heads = await self.rows.fetch(storage.RUNS, tenants, ids)
         kept = {row["run"]: row for row in await self.rows.fetch(storage.SNAPSHOTS, tenants, ids)}
-        after = [kept[id]["version"] if id in kept else 0 for id in ids]  # noqa: A001
+        after = [kept[id]["version"] if id in kept else 0 for id in ids]
         journal = await self.journal(keys, after)
         found = []
         for head in heads:
@@ -113,7 +113,7 @@ class Loading:
         return found
 
     async def _folded(self, head: Mapping[str, Any], kept: Mapping[str, Any] | None, events: list[Event]) -> Run:
-        tenant, id = head["tenant"], head["id"]  # noqa: A001
+        tenant, id = head["tenant"], head["id"]
         if kept is not None:
             state = opened(await self.chunk(tenant, bytes(kept["data"])))
             assert state.started is not None  # noqa: S101 - snapshots are taken of begun runs

@@ -14,7 +14,6 @@ from uuid import UUID
 import msgspec
 
 from subgraphs.engine.run import Plan, Respond, Run, Start, Started, Unrunnable
-from subgraphs.engine.run.commands import Fail
 from subgraphs.engine.step import StepError
 from subgraphs.execution import events as published
 from subgraphs.execution.runner.live import Cut, Live, complete, cut
@@ -25,7 +24,8 @@ from subgraphs.platform.domain import Event
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.writer import Unit
 
-REFUSED = Plan.of({"nodes": [{"id": "trigger", "type": "none", "version": "0"}]}, {})
+REFUSED: dict[str, Any] = {"nodes": [{"id": "trigger", "type": "none", "version": "0", "name": "Trigger"}]}
+"""What a run carries whose own definition cannot be run: it fails at once, and can still be opened."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,6 @@ class Beginning:
 
     plan: Plan
     start: Start
-    fault: StepError | None = None
 
 
 @dataclass(slots=True)
@@ -54,8 +53,6 @@ class Preparation:
         begun = await self._beginning(event, event.tenant)
         live = Live(Run.blank(event.id, event.tenant, begun.plan), lease)
         live.apply(begun.start)
-        if begun.fault is not None:
-            live.apply(Fail(at=begun.start.at, error=begun.fault))
         self.runner.advance(live)
         taken = cut(live)
         unit = await complete(live, taken, self.runner.objects, self.runner.limit)
@@ -81,9 +78,10 @@ class Preparation:
                 return await self._call(tenant, start, published.read(event, published.Called))
             return await self._request(tenant, start, published.read(event, published.Requested))
         except (Unrunnable, msgspec.ValidationError) as fault:
-            start.trigger, start.items = "trigger", [{}]
-            start.definition, start.types = start.definition or {"nodes": []}, start.types or {}
-            return Beginning(REFUSED, start, StepError("execution.unrunnable", str(fault)))
+            start.trigger, start.items, start.stored = "trigger", [{}], None
+            start.definition, start.types = REFUSED, {}
+            start.fault = StepError("execution.unrunnable", str(fault))
+            return Beginning(Plan.of(REFUSED, {}), start)
 
     async def _draft(self, tenant: UUID, start: Start, asked: published.Drafted) -> Beginning:
         start.workflow, start.name, start.mode = asked.workflow_id, asked.name, "draft"

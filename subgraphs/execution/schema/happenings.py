@@ -59,15 +59,15 @@ class ExecutionEvent:
     reply: ExecutionReply | None = strawberry.field(description="What the caller of the trigger got.")
     happening: strawberry.Private[Happening]
 
-    @sized(at_most=10, description="The nodes it concerns.")
+    @sized(at_most=2, description="The nodes it concerns.")
     def nodes(self) -> list[str]:
         return list(self.happening.nodes)
 
-    @sized(at_most=5, description="What left the step, by port.")
+    @sized(at_most=2, description="What left the step, by port.")
     def items(self) -> list[ItemsPreview]:
         return [ItemsPreview.of(preview) for preview in self.happening.items]
 
-    @sized(at_most=50, description="What the attempt wrote to its console.")
+    @sized(at_most=10, description="What the attempt wrote to its console.")
     def lines(self) -> list[ConsoleLine]:
         return [ConsoleLine.of(line) for line in self.happening.lines]
 

@@ -67,7 +67,7 @@ class Attempt:
     lines_dropped: int = strawberry.field(description="Console lines beyond the limit.")
     kept: strawberry.Private[list[engine.Line]]
 
-    @sized(at_most=100, description="What it wrote to its console.")
+    @sized(at_most=10, description="What it wrote to its console.")
     def lines(self) -> list[ConsoleLine]:
         return [ConsoleLine.of(line) for line in self.kept]
 
@@ -99,11 +99,11 @@ class Step:
     duration_ms: float | None = strawberry.field(description="From its first start to its end, waits included.")
     tried: strawberry.Private[list[told.Attempt]]
 
-    @sized(at_most=10, description="Every try, in order.")
+    @sized(at_most=2, description="Every try, in order.")
     def attempts(self) -> list[Attempt]:
         return [Attempt.of(attempt) for attempt in self.tried]
 
-    @sized(at_most=100, description="What its attempts wrote to their consoles, in order.")
+    @sized(at_most=10, description="What its attempts wrote to their consoles, in order.")
     def lines(self) -> list[ConsoleLine]:
         return [ConsoleLine.of(line) for attempt in self.tried for line in attempt.lines]
 

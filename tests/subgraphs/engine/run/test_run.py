@@ -39,10 +39,6 @@ TYPES: dict[str, dict[str, Any]] = {
     "p@1": {"effect": "pure"},
     "x@1": {"effect": "unsafe"},
 }
-    "t@1": {"effect": "pure", "trigger": True},
-    "p@1": {"effect": "pure"},
-    "x@1": {"effect": "unsafe"},
-}
 
 
 def graph(*nodes: tuple[str, str, dict[str, Any]], edges: str, **settings: Any) -> dict[str, Any]:
