@@ -2,9 +2,11 @@
 // written for clients. Everything else (addresses, queries, texts of exceptions) stays inside.
 import { GraphQLError } from 'graphql';
 
-const KEPT = ['code', 'field', 'nextStep', 'retryAfter', 'http'];
+const KEPT = ['code', 'field', 'nextStep', 'retryAfter'];
 // Codes whose message was written for clients: our own problems (lower case words) and checks of the document.
 const SAID = /^([a-z][a-z0-9_]*|DOCUMENT_.*|OPERATION_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED|BAD_USER_INPUT|BAD_REQUEST|SUBSCRIPTIONS_ONLY)$/;
+// What the runtime calls a subgraph that cannot be reached or does not speak GraphQL.
+const UPSTREAM = new Set(['SUBREQUEST_HTTP_ERROR', 'RESPONSE_VALIDATION_FAILED', 'TIMEOUT_ERROR']);
 const TEXTS = {
   GATEWAY_TIMEOUT: 'A part of the graph did not answer in time.',
   DOWNSTREAM_SERVICE_ERROR: 'A part of the graph is not available.',
@@ -20,6 +22,8 @@ function kept(extensions = {}) {
 
 /** `code` of an error that carries none: the document's own faults have neither path nor original error. */
 function codeOf(error) {
+  if (error.name === 'TimeoutError' || error.originalError?.name === 'TimeoutError') return 'GATEWAY_TIMEOUT';
+  if (UPSTREAM.has(error.extensions?.code)) return 'DOWNSTREAM_SERVICE_ERROR';
   if (error.extensions?.code) return error.extensions.code;
   const ours = error instanceof GraphQLError && !error.originalError && !error.path;
   return ours ? 'GRAPHQL_VALIDATION_FAILED' : 'INTERNAL_SERVER_ERROR';
@@ -34,7 +38,7 @@ export function masked(error) {
     source: error?.source,
     positions: error?.positions,
     path: error?.path,
-    extensions: { ...kept(error?.extensions), code },
+    extensions: { ...kept(error?.extensions), code, ...(said && error.extensions?.http && { http: error.extensions.http }) },
   });
 }
 

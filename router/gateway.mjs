@@ -34,16 +34,21 @@ function cors({ corsOrigins }) {
   };
 }
 
+/**
+ * How subgraphs are read. The timeout is the HTTP executor's, so subscriptions, which go another way, have none; the
+ * runtime's own `upstreamTimeout` ends them, and leaves a rejection behind that nobody handles. Identical requests are
+ * not merged: each has its own id, and who leaves would take the others' answer along.
+ */
+function reading({ upstreamTimeout }) {
+  return { timeout: upstreamTimeout, deduplicateInflightRequests: false, subscriptions: { kind: 'live' } };
+}
+
 export function createGateway({ settings, sessions, upstreams, hop, metrics, log }) {
   const gateway = createGatewayRuntime({
     supergraph: located(readFileSync(settings.supergraph, 'utf8'), settings),
     unifiedGraphHandler,
     transports: { http, live: upstreams.transport() },
-    transportEntries: { '*.http': { options: { subscriptions: { kind: 'live' } } } },
-    // A timeout on a subscription would end it (and its rejection has ended whole processes): those have none.
-    upstreamTimeout: ({ executionRequest }) => (
-      executionRequest?.operationType === 'subscription' ? undefined : settings.upstreamTimeout
-    ),
+    transportEntries: { '*.http': { options: reading(settings) } },
     upstreamCancellation: true,
     executionCancellation: true,
     graphqlEndpoint: '/graphql',

@@ -39,7 +39,7 @@ async function main() {
     { headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 65_000, maxHeaderSize: 32 * 1024 },
     requestListener({ gateway, settings, metrics, log }),
   );
-  const sockets = attachSockets(http, { gateway, sessions, settings, metrics });
+  const sockets = attachSockets(http, { gateway, sessions, settings, metrics, log });
   metrics.gauge('linkflow_gateway_sockets', () => sockets.clients.size);
   metrics.gauge('linkflow_gateway_upstream_sockets', () => upstreams.size);
   metrics.gauge('process_resident_memory_bytes', () => process.memoryUsage.rss());
@@ -47,6 +47,8 @@ async function main() {
   for (const signal of ['SIGTERM', 'SIGINT']) {
     process.once(signal, () => stopping(signal, { http, sockets, upstreams, gateway, log }));
   }
+  // A request that fails answers its own client; a rejection nobody waits for must not end everybody else's streams.
+  process.on('unhandledRejection', (reason) => log.error(reason, 'a rejection that nobody handled'));
   await gateway.getSchema();
   await new Promise((resolve, reject) => {
     http.once('error', reject);

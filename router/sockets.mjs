@@ -73,13 +73,13 @@ class Connection {
 }
 
 /** The server half of the protocol over the gateway's own parse, validate and subscribe. */
-function protocol({ gateway, settings }) {
+function protocol({ gateway, settings, log }) {
   const subscribes = new WeakMap();
 
   async function prepared(connection, payload) {
     await gateway.getSchema();
     const enveloped = gateway.getEnveloped({
-      request: new Request('http://gateway/graphql', { headers: connection.forwarded }),
+      request: new Request('http://gateway/graphql', { method: 'POST', headers: connection.forwarded }),
       params: payload,
       requestId: connection.requestId,
       forwarded: connection.forwarded,
@@ -89,7 +89,7 @@ function protocol({ gateway, settings }) {
     if (getOperationAST(document, payload.operationName)?.operation !== 'subscription') {
       return [named('SUBSCRIPTIONS_ONLY', 'This socket carries subscriptions; send queries and mutations by POST.')];
     }
-    const errors = enveloped.validate(enveloped.schema, document, payload.variables);
+    const errors = enveloped.validate(enveloped.schema, document);
     if (errors.length) return errors.map(masked);
     const args = {
       schema: enveloped.schema,
@@ -113,7 +113,9 @@ function protocol({ gateway, settings }) {
         const result = await prepared(extra, payload);
         return Array.isArray(result) ? withRequestId({ errors: result }, extra.requestId).errors : result;
       } catch (error) {
-        return withRequestId({ errors: [masked(error)] }, extra.requestId).errors;
+        const shown = masked(error);
+        if (shown.message !== error?.message) log.error(error, `a subscription could not start (${extra.requestId})`);
+        return withRequestId({ errors: [shown] }, extra.requestId).errors;
       }
     },
     subscribe: (args) => subscribes.get(args)(args),
@@ -150,7 +152,7 @@ function serve(server, socket, connection, heartbeat) {
     connection.leave();
     closed(code, String(reason)).catch(() => {});
   });
-  socket.on('error', () => socket.terminate());
+  socket.on('error', () => {}); // a frame that breaks the protocol or a limit: ws closes with the code for it
 }
 
 function refuse(stream, status, text) {
@@ -158,8 +160,8 @@ function refuse(stream, status, text) {
 }
 
 /** Answer websocket upgrades on `http`; returns the WebSocketServer, to count and close. */
-export function attachSockets(http, { gateway, sessions, settings, metrics }) {
-  const server = protocol({ gateway, settings });
+export function attachSockets(http, { gateway, sessions, settings, metrics, log }) {
+  const server = protocol({ gateway, settings, log });
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: Math.min(MAX_FRAME, settings.maxBytes),
