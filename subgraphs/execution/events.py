@@ -20,6 +20,8 @@ RELEASED = "workflow.release.published.v1"
 DRAFTED = "workflow.draft.requested.v1"
 CALLED = "webhook.call.received.v1"
 
+TOLD = 2000  # characters of an error message that others are told
+
 
 class _Read(msgspec.Struct, rename="camel", frozen=True):
     """Only the fields we use; others may come and go."""
@@ -120,7 +122,7 @@ def finished(run: Run, partition: int) -> Event:
             "executionId": str(run.id),
             "workflowId": str(started.workflow) if started is not None and started.workflow else None,
             "status": run.status,
-            "error": {"code": error.code, "message": error.message} if error is not None else None,
+            "error": {"code": error.code, "message": error.message[:TOLD]} if error is not None else None,
             "durationMs": (ended - started.at) / 1000 if started is not None else 0,
             "address": respond.address if respond is not None else None,
         },

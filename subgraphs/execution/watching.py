@@ -1,8 +1,9 @@
 """Live runs for those who watch: first what happened, then what happens, each event once and in order.
 
 One channel a run and process holds what was told, whoever asks: watchers are positions in that list, so a slow one
-costs nothing, and an event is folded once for all. Who is farther back than the channel reaches reads the journal. A channel is filled from the journal and fed by the owner's commits
-if the run is owned here, else by looking at the journal whenever the run's version moved.
+costs nothing, and an event is folded once for all. Who is farther back than the channel reaches reads the journal.
+A channel is filled from the journal and fed by the owner's commits if the run is owned here, else by looking at the
+journal whenever the run's version moved.
 """
 
 from __future__ import annotations

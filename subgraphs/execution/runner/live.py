@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from subgraphs.engine.run import Command, Event, Finished, Replied, Run, Started, decide, encode, evolve, snapshot
+from subgraphs.engine.step import StepError
 from subgraphs.execution import events as published
 from subgraphs.execution.domain import CODES, moment
 from subgraphs.execution.storage import INBOX, JOURNAL, RUN, SNAPSHOT, TIMER
@@ -19,6 +20,7 @@ from subgraphs.platform.objects import Objects, Ref
 from subgraphs.platform.writer import Unit
 
 SNAPSHOT_EVERY = 500
+ERROR_BYTES = 16_384
 MARGIN = 4096  # what an envelope adds to a body
 
 
@@ -120,10 +122,18 @@ def _head(run: Run, lease: Lease) -> tuple[Any, ...]:
         CODES[run.status],
         moment(started.at),
         moment(run.finished_at) if run.finished_at is not None else None,
-        msgspec.json.encode(run.error).decode() if run.error is not None else None,
+        _short(run.error) if run.error is not None else None,
         started.started_by,
         started.rerun_of,
     )
+
+
+def _short(error: StepError) -> str:
+    """The error for lists; the journal has it whole."""
+    encoded = msgspec.json.encode(error)
+    if len(encoded) > ERROR_BYTES:
+        encoded = msgspec.json.encode(StepError(error.code, error.message[: published.TOLD], error.kind))
+    return encoded.decode()
 
 
 def _timers(live: Live, unit: Unit) -> None:

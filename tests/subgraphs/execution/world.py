@@ -11,6 +11,8 @@ from inspect import isawaitable
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from subgraphs.engine.step import Item, Reply, StepError, StepOutcome, StepRequest, Wait
 from subgraphs.execution import service
 from subgraphs.platform.domain import ROLES, Caller, Event, uuid7
@@ -114,7 +116,10 @@ class World:
                 held.set_result(event)
 
         stop = self.ground.bus.listen(["execution.release.held.v1"], hear)
-        data = {"workflowId": str(workflow), "name": "Test", "release": number, "definition": graph, "nodeTypes": TYPES}
+        encoded = msgspec.json.encode(graph)
+        large = len(encoded) > 500_000
+        whole = (await self.ground.objects.put(self.tenant, encoded)).json() if large else graph
+        data = {"workflowId": str(workflow), "name": "Test", "release": number, "definition": whole, "nodeTypes": TYPES}
         await self.publish("workflow.release.published.v1", workflow, data)
         await asyncio.wait_for(held, 20)
         stop()
