@@ -22,11 +22,17 @@ function kept(extensions = {}) {
 
 /** `code` of an error that carries none: the document's own faults have neither path nor original error. */
 function codeOf(error) {
-  if (error.name === 'TimeoutError' || error.originalError?.name === 'TimeoutError') return 'GATEWAY_TIMEOUT';
+  if (/aborted due to timeout/.test(error.message)) return 'GATEWAY_TIMEOUT'; // all that is left of a TimeoutError
   if (UPSTREAM.has(error.extensions?.code)) return 'DOWNSTREAM_SERVICE_ERROR';
   if (error.extensions?.code) return error.extensions.code;
   const ours = error instanceof GraphQLError && !error.originalError && !error.path;
   return ours ? 'GRAPHQL_VALIDATION_FAILED' : 'INTERNAL_SERVER_ERROR';
+}
+
+/** The HTTP status an error asks for. The runtime would answer 200 to a client of plain JSON whose request is malformed. */
+function statusOf({ extensions: { http } = {} }, code) {
+  if (code === 'BAD_REQUEST') return { http: { status: http?.status ?? 400, headers: http?.headers } };
+  return http && { http };
 }
 
 /** The error as clients may see it. Takes anything that was thrown. */
@@ -38,7 +44,7 @@ export function masked(error) {
     source: error?.source,
     positions: error?.positions,
     path: error?.path,
-    extensions: { ...kept(error?.extensions), code, ...(said && error.extensions?.http && { http: error.extensions.http }) },
+    extensions: { ...kept(error?.extensions), code, ...(said && statusOf(error, code)) },
   });
 }
 
@@ -70,12 +76,11 @@ export function withRequestId(result, requestId) {
   };
 }
 
+/** HTTP answers, also those that never came to execution. Sockets do the same for themselves. */
 export function requestIdPlugin() {
   return {
-    onExecutionResult({ result, setResult, context, request }) {
-      const id = context?.requestId ?? request?.headers.get('x-request-id');
-      if (!result) return;
-      setResult(Array.isArray(result) ? result.map((one) => withRequestId(one, id)) : withRequestId(result, id));
+    onResultProcess({ request, result, setResult }) {
+      if (result && !Array.isArray(result)) setResult(withRequestId(result, request.headers.get('x-request-id')));
     },
   };
 }

@@ -18,17 +18,24 @@ function refuse(response, id, status, code, message, headers = {}) {
   response.end(body);
 }
 
-/** The whole body, or null when it grows over `limit`. */
-async function read(request, limit) {
-  if (Number(request.headers['content-length'] ?? 0) > limit) return null;
-  const chunks = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += chunk.length;
-    if (size > limit) return null;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+/** The whole body, or null when it is over `limit`; the rest is then read and dropped, so that the answer gets through. */
+function read(request, limit) {
+  return new Promise((resolve, reject) => {
+    const chunks = [];
+    let size = 0;
+    const over = () => {
+      request.removeAllListeners('data').resume();
+      resolve(null);
+    };
+    if (Number(request.headers['content-length'] ?? 0) > limit) return over();
+    request.on('data', (chunk) => {
+      size += chunk.length;
+      if (size > limit) over();
+      else chunks.push(chunk);
+    });
+    request.on('end', () => resolve(Buffer.concat(chunks)));
+    return request.on('error', reject);
+  });
 }
 
 function contentType(request) {
@@ -73,7 +80,7 @@ export function requestListener({ gateway, settings, metrics, log }) {
     if (request.method === 'POST') {
       const body = await read(request, settings.maxBytes);
       if (body === null) {
-        return refuse(response, id, 413, 'REQUEST_TOO_LARGE', `The limit is ${settings.maxBytes} bytes.`, { connection: 'close' });
+        return refuse(response, id, 413, 'REQUEST_TOO_LARGE', `The limit is ${settings.maxBytes} bytes.`);
       }
       if (jsonDepth(body) > LIMITS.jsonDepth) {
         return refuse(response, id, 400, 'JSON_TOO_DEEP', `JSON may nest ${LIMITS.jsonDepth} levels deep.`);
