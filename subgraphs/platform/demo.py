@@ -259,8 +259,11 @@ def github_push() -> Mapping[str, Any]:
         raise DemoFailed("GitHub's example payloads are missing.", next_step="linkflow doctor --repair") from None
     pushes = next(entry["examples"] for entry in examples if entry["name"] == "push")
     with_commits = [push for push in pushes if push.get("commits")]
-    chosen: Mapping[str, Any] = (with_commits or pushes)[0]
-    return chosen
+    chosen: dict[str, Any] = (with_commits or pushes)[0]
+    return {
+        **chosen,
+        "after": secrets.token_hex(20),
+    }  # every push ends at a commit of its own; the same twice is a replay
 
 
 def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
