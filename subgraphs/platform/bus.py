@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from subgraphs.platform import cursors, eventlog
 from subgraphs.platform.database import Database, Published
@@ -30,7 +30,7 @@ from subgraphs.platform.writer import Ingress, Prepared, Unit, Writer
 if TYPE_CHECKING:
     from subgraphs.platform.settings import Settings
 
-log = structlog.get_logger("linkflow.bus")
+log = logging.getLogger("linkflow.bus")
 
 SWEEP_SECONDS = 1.0
 TRIM_EVERY = 60  # sweeps
@@ -218,7 +218,7 @@ class Bus:
         try:
             unit = await starter.preparer.prepare(event, lease)
         except Exception:
-            log.exception("bus.prepare_failed", type=event.type, id=str(event.id))
+            log.exception("bus.prepare_failed", extra={"type": event.type, "id": str(event.id)})
             return None
         if unit is None:
             return None
@@ -245,7 +245,7 @@ class Bus:
                 try:
                     callback(event)
                 except Exception:
-                    log.exception("bus.listener_failed", type=event.type)
+                    log.exception("bus.listener_failed", extra={"type": event.type})
             for reader in self._by_type.get(event.type, ()):
                 if reader.head_table is None:
                     self._poke(reader.name, event.partition)
@@ -257,9 +257,9 @@ class Bus:
         try:
             await reader.attempt(event)
         except NotOwned:
-            log.info("bus.start_moved", type=event.type, id=str(event.id))
+            log.info("bus.start_moved", extra={"type": event.type, "id": str(event.id)})
         except Exception:
-            log.exception("bus.start_failed", type=event.type, id=str(event.id))
+            log.exception("bus.start_failed", extra={"type": event.type, "id": str(event.id)})
             self._poke(reader.name, event.partition)
 
     def _woken(self, topic: str, partition: int) -> None:
@@ -267,7 +267,7 @@ class Bus:
             try:
                 callback(partition)
             except Exception:
-                log.exception("bus.wake_failed", topic=topic)
+                log.exception("bus.wake_failed", extra={"topic": topic})
 
     async def _acquired(self, lease: Lease) -> None:
         for reader in self._readers.values():
@@ -304,7 +304,7 @@ class Bus:
                 more = await now.run()
         except Exception as error:
             if not unreachable(error):
-                log.exception("bus.round_failed", consumer=reader.name, partition=part)
+                log.exception("bus.round_failed", extra={"consumer": reader.name, "partition": part})
             self._later(1.0, reader.name, part)
             return
         if more:

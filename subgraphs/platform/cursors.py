@@ -127,9 +127,7 @@ async def lock(connection: Connection, consumer: str, part: int) -> Cursor | Non
     return Cursor(consumer, part, row["snap"], row["upto"], row["after_xid"] or "0", row["after_seq"] or -1)
 
 
-async def page(
-    connection: Connection, cursor: Cursor, types: Sequence[str], head_table: str | None = None
-) -> Page:
+async def page(connection: Connection, cursor: Cursor, types: Sequence[str], head_table: str | None = None) -> Page:
     """The next events of `types`; with `head_table`, only those that have not started a stream there yet."""
     absent = f" and not exists (select 1 from {head_table} h where h.tenant = l.tenant and h.id = l.id)"  # noqa: S608
     found = await connection.fetch(

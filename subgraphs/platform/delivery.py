@@ -7,13 +7,13 @@ An event whose handling fails is held: it is tried again with growing delays, an
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import asyncpg
-import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -22,14 +22,14 @@ from subgraphs.platform import cursors, eventlog
 from subgraphs.platform.database import Database, Transaction
 from subgraphs.platform.domain import Event
 
-log = structlog.get_logger("linkflow.bus")
+log = logging.getLogger("linkflow.bus")
 
 ATTEMPTS = 8
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 60.0
 INBOX = text("insert into bus.inbox (consumer, id, tenant) values (:consumer, :id, :tenant) on conflict do nothing")
 HELD = f"""
-select h.attempts, h.due, {', '.join('l.' + name for name, _ in eventlog.COLUMNS)}, l.xid::text as xid
+select h.attempts, h.due, {", ".join("l." + name for name, _ in eventlog.COLUMNS)}, l.xid::text as xid
 from bus.held h join bus.log l on l.part = h.part and l.xid = h.xid and l.seq = h.seq
 where h.consumer = $1 and h.part = $2 and h.parked is null order by h.xid, h.seq limit 500
 """  # noqa: S608 - our own columns
@@ -155,10 +155,12 @@ class Round:
                 await self._fault(row, outcome)
 
     async def _fault(self, row: Any, error: Exception) -> None:
-        words = {"consumer": self.reader.name, "type": row["type"], "id": str(row["id"])}
-        log.warning("bus.event_failed", **words, error=repr(error))
+        log.warning("bus.event_failed", extra={**self._words(row), "error": repr(error)})
         self.blocked.add((row["tenant"], row["subject"]))
         await self._hold(row, 1, delay(1), repr(error)[:2000])
+
+    def _words(self, row: Any) -> dict[str, str]:
+        return {"consumer": self.reader.name, "type": row["type"], "id": str(row["id"])}
 
     async def _hold(self, row: Any, attempts: int, wait: float, error: str | None) -> None:
         place = (row["id"], self.part, row["xid"], row["seq"], row["tenant"], row["subject"])
@@ -189,7 +191,7 @@ class Round:
             attempts = row["attempts"] + 1
             parked = attempts >= ATTEMPTS
             if parked:
-                log.exception("bus.event_parked", consumer=self.reader.name, type=row["type"], id=str(row["id"]))
+                log.exception("bus.event_parked", extra=self._words(row))
             else:
                 self.blocked.add((row["tenant"], row["subject"]))
                 self._due_in(delay(attempts))

@@ -320,8 +320,7 @@ class Text:
         source = self._unnest((*((name, kinds[name]) for name in table.key), ("ut", "uuid"), ("ui", "uuid")))
         keys = " and ".join(f"t.{name} = q.{name}" for name in table.key)
         self.parts.append(
-            f"{cte} as (delete from {table.name} t using {source}, s "
-            f"where {keys} and s.tenant = q.ut and s.id = q.ui)"
+            f"{cte} as (delete from {table.name} t using {source}, s where {keys} and s.tenant = q.ut and s.id = q.ui)"
         )
 
     def _events(self, cte: str, extra: tuple[tuple[str, str], ...], condition: str) -> None:

@@ -9,6 +9,7 @@ what was decided under the old one out. Who loses its connection, its lock or it
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import asyncpg
-import structlog
 
 from subgraphs.platform.database import Database
 from subgraphs.platform.writer import Writer
@@ -28,7 +28,7 @@ from subgraphs.platform.writer import Writer
 if TYPE_CHECKING:
     from subgraphs.platform.settings import Settings
 
-log = structlog.get_logger("linkflow.leases")
+log = logging.getLogger("linkflow.leases")
 FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -170,7 +170,7 @@ class Leases:
             try:
                 await self._tick()
             except FAULTS as error:
-                log.warning("leases.tick_failed", error=repr(error))
+                log.warning("leases.tick_failed", extra={"error": repr(error)})
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._kick.wait(), period)
             self._kick.clear()
@@ -186,7 +186,7 @@ class Leases:
         )
         if not alive:
             if self.id == me:
-                log.warning("leases.declared_dead", worker=str(me))
+                log.warning("leases.declared_dead", extra={"worker": str(me)})
                 self._lose_all()
                 self.writer.disconnect()
             return
@@ -225,7 +225,7 @@ class Leases:
         try:
             await acquired(lease)
         except Exception:  # a listener's fault must not cost the others their partition
-            log.exception("leases.acquired_failed", partition=lease.partition)
+            log.exception("leases.acquired_failed", extra={"partition": lease.partition})
 
     # -- the dead
 
@@ -243,7 +243,7 @@ class Leases:
                 "delete from bus.worker where not alive and beat < clock_timestamp() - interval '1 hour'"
             )
         for row in dead:
-            log.warning("leases.worker_expired", worker=str(row["id"]))
+            log.warning("leases.worker_expired", extra={"worker": str(row["id"])})
             await self._cut(row["lock"])
 
     async def _bury(self, id: UUID, lock: int) -> None:
@@ -281,10 +281,10 @@ class Leases:
             )
             await connection.execute("select pg_advisory_lock_shared($1)", lock)
             await connection.execute("select pg_advisory_unlock_shared($1)", lock)
-            log.info("leases.worker_gone", worker=str(id))
+            log.info("leases.worker_gone", extra={"worker": str(id)})
             await self._bury(id, lock)
         except FAULTS as error:
-            log.warning("leases.watch_failed", error=repr(error))
+            log.warning("leases.watch_failed", extra={"error": repr(error)})
         finally:
             if connection is not None:
                 connection.terminate()

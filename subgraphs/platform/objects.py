@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import structlog
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore
 
@@ -27,7 +27,7 @@ from subgraphs.platform.database import Database
 if TYPE_CHECKING:
     from subgraphs.platform.settings import Settings
 
-log = structlog.get_logger("linkflow.objects")
+log = logging.getLogger("linkflow.objects")
 
 GRACE = timedelta(hours=1)
 KEPT = timedelta(days=7)
@@ -136,7 +136,7 @@ class Objects:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 if swept := await self.sweep():
-                    log.info("objects.swept", objects=swept)
+                    log.info("objects.swept", extra={"objects": swept})
             except Exception:
                 log.exception("objects.sweep_failed")
 
@@ -156,7 +156,7 @@ class Objects:
         aside = self.folder / ASIDE / name
         if not await asyncio.to_thread(aside.exists):
             raise Damaged(ref, "is gone")
-        log.error("objects.orphan_was_needed", object=name)
+        log.error("objects.orphan_was_needed", extra={"object": name})
         target = self.folder / name
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(aside.rename, target)

@@ -9,6 +9,7 @@ and what was under way is looked up by its ids, never guessed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import structlog
 
 from subgraphs.platform import eventlog
 from subgraphs.platform.database import Database
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Committed", "Ingress", "OutcomeUnknown", "Prepared", "Table", "Unavailable", "Unit", "Writer"]
 
-log = structlog.get_logger("linkflow.writer")
+log = logging.getLogger("linkflow.writer")
 
 WAITING = 4096  # callers that may wait for a flush; the next ones wait at the door
 BATCH = 256  # callers that share one flush at most
@@ -214,7 +214,7 @@ class Writer:
             if self._lost():
                 await self._reconnect(entries)
             else:
-                log.info("flush.split", callers=len(entries), error=repr(error))
+                log.info("flush.split", extra={"callers": len(entries), "error": repr(error)})
                 await self._singly(entries)
 
     def _lost(self) -> bool:
@@ -314,7 +314,7 @@ class Writer:
             except Exception as error:
                 if self._lost():
                     raise
-                log.warning("flush.poison", stream=str(unit.id), error=repr(error))
+                log.warning("flush.poison", extra={"stream": str(unit.id), "error": repr(error)})
                 entry.failed[unit.id] = error
             entry.written |= part.written
         for prepared in entry.prepared:
@@ -370,7 +370,7 @@ class Writer:
                     self._abandon(unsettled, OutcomeUnknown("The database went away during the commit."))
                     self._refuse(Unavailable("The database cannot be reached."))
                     unsettled = []
-                log.warning("writer.reconnecting", error=repr(error))
+                log.warning("writer.reconnecting", extra={"error": repr(error)})
                 if self._closing:
                     return
                 await asyncio.sleep(0.1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,10 +12,7 @@ import pytest
 from subgraphs.platform.migrate import migrate
 from subgraphs.platform.postgres import Postgres
 from subgraphs.platform.settings import Settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ground import Process, make_tables, process_on  # noqa: E402 - a module beside the tests
+from tests.laws.ground import Process, make_tables, process_on
 
 
 @pytest.fixture(scope="module")

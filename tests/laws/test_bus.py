@@ -6,12 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from ground import CALL, OTHER, STARTED, TENANT, Process, Starts, make, process_on, running
 from sqlalchemy import text
 
 from subgraphs.platform import cursors, delivery, eventlog
@@ -20,6 +20,7 @@ from subgraphs.platform.domain import Event, uuid7
 from subgraphs.platform.eventlog import TooLarge
 from subgraphs.platform.settings import Settings
 from subgraphs.platform.writer import Ingress
+from tests.laws.ground import CALL, OTHER, STARTED, TENANT, Process, Starts, make, process_on, running
 
 EFFECT = text("insert into law.effect (tenant, consumer, event) values (:tenant, :consumer, :event)")
 Handle = Callable[[Event, Transaction], Awaitable[None]]
@@ -63,7 +64,8 @@ async def test_8000_events_of_concurrent_publishers_beside_an_open_transaction(l
         await foreign.execute("create temporary table held_open (x int)")  # so that it has a transaction id
 
         async def publish(at: int) -> list[UUID]:
-            process, sent = (one, two)[at % 2], []
+            process = (one, two)[at % 2]
+            sent: list[UUID] = []
             while len(sent) < per:
                 batch = [process.event("law.thing.counted.v1", (TENANT, OTHER)[at % 2]) for _ in range(20)]
                 if at < 5:
@@ -187,7 +189,9 @@ async def test_a_poisonous_event_is_parked_and_only_its_subject_waits(
         assert [nth for subject, nth in order if subject == str(well)] == [1, 2, 3]
         assert [nth for subject, nth in order if subject == str(sick)][-2:] == [2, 3]
         assert order.index((str(well), 3)) < order.index((str(sick), 2))
-        parked = await process.database.engine.fetch("select id, attempts, error from bus.held where parked is not null")
+        parked = await process.database.engine.fetch(
+            "select id, attempts, error from bus.held where parked is not null"
+        )
         assert [(row["id"], row["attempts"]) for row in parked] == [(events[0].id, 4)]
         assert "cannot be handled" in parked[0]["error"]
 
@@ -210,10 +214,14 @@ async def test_events_without_a_tenant_are_delivered(law_settings: Settings) -> 
 async def test_what_rolls_back_was_never_published(process: Process) -> None:
     heard: list[Event] = []
     stop = process.bus.listen(["law.thing.dropped.v1"], heard.append)
-    with pytest.raises(RuntimeError):
+
+    async def fail() -> None:
         async with process.database.write(TENANT) as transaction:
             transaction.publish(process.event("law.thing.dropped.v1", TENANT))
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
     async with process.database.write(TENANT) as transaction:
         transaction.publish(kept := process.event("law.thing.dropped.v1", TENANT))
     stop()
@@ -253,6 +261,10 @@ async def test_stored_events_are_cloudevents_with_linted_names(process: Process)
         await process.bus.publish(process.event("Thing Happened", TENANT))
 
 
+def _note(heard: list[UUID], event: Event) -> None:
+    heard.append(event.id)
+
+
 async def test_listeners_and_wakes_of_every_process_hear_of_it_once(law_settings: Settings) -> None:
     async with process_on(law_settings) as one, process_on(law_settings) as two:
 
@@ -263,7 +275,7 @@ async def test_listeners_and_wakes_of_every_process_hear_of_it_once(law_settings
         heard: dict[str, list[UUID]] = {"one": [], "two": []}
         woken: dict[str, list[int]] = {"one": [], "two": []}
         for name, process in (("one", one), ("two", two)):
-            process.bus.listen(["law.reply.sent.v1"], lambda event, name=name: heard[name].append(event.id))
+            process.bus.listen(["law.reply.sent.v1"], partial(_note, heard[name]))
             process.bus.on_wake("law.topic", woken[name].append)
         events = [process.event("law.reply.sent.v1", TENANT) for process in (one, two, one)]
         await one.bus.publish(events[0])

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from ground import TENANT, Process, make, process_on, running
 
 from subgraphs.platform.domain import uuid7
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.settings import Settings
+from tests.laws.ground import TENANT, Process, make, process_on, running
 
 EVERY = list(range(16))
 WORKER = Path(__file__).with_name("worker.py")
@@ -152,7 +152,9 @@ async def test_a_stopped_worker_cannot_write_what_it_decided_before(law_settings
         await settled(lambda: sorted(one.leases.owned) == EVERY)
         worker.process.send_signal(signal.SIGCONT)
         assert (await worker.ask("commit")) == {"evicted": True}
-        count = await one.database.engine.fetchval("select count(*) from law.journal where run = $1", UUID(begun["run"]))
+        count = await one.database.engine.fetchval(
+            "select count(*) from law.journal where run = $1", UUID(begun["run"])
+        )
         assert count == 1
 
 

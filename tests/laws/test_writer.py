@@ -8,11 +8,12 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from ground import CALL, OTHER, SEEN, STARTED, TENANT, Process, Starts, make, running
+
 from subgraphs.platform.domain import uuid7
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.settings import Settings
 from subgraphs.platform.writer import Ingress, Table
+from tests.laws.ground import CALL, OTHER, SEEN, STARTED, TENANT, Process, Starts, make, running
 
 
 async def words(process: Process, run: UUID) -> list[str]:
@@ -52,7 +53,9 @@ async def test_an_evicted_unit_does_not_hold_up_those_that_share_its_flush(proce
     units = [process.unit(run, TENANT, lease, 0, "begun") for run in good]
     old = process.unit(stale, TENANT, Lease(lease.partition, lease.epoch - 1), 0, "stale")
     call = uuid7()
-    outcome = await process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, call, "x"))]), [*units[:4], old, *units[4:]])
+    outcome = await process.writer.commit(
+        Ingress(rows=[(CALL.name, (TENANT, call, "x"))]), [*units[:4], old, *units[4:]]
+    )
     assert outcome.evicted == {stale}
     assert outcome.failed == {}
     assert [await state(process, run) for run in good] == ["begun"] * 8
@@ -147,7 +150,8 @@ async def test_a_claim_is_won_once_until_it_runs_out(process: Process) -> None:
     assert not later.claimed
     assert sum([await calls(process, id) for id in ids]) == 1
     logged = await process.database.engine.fetchval(
-        "select count(*) from bus.log where type = 'law.call.received.v1' and subject = any($1)", [str(id) for id in ids]
+        "select count(*) from bus.log where type = 'law.call.received.v1' and subject = any($1)",
+        [str(id) for id in ids],
     )
     assert logged == 1
     assert (await process.writer.commit(claim("short", uuid7(), -1))).claimed
@@ -227,15 +231,18 @@ async def test_a_cut_connection_loses_and_doubles_nothing(process: Process) -> N
             refused += bool(outcome.evicted) and await state(process, run) is not None
         return refused, written
 
-    results = await asyncio.gather(cut(), *(publish() for _ in range(4)), runs(), runs())
-    sent = [id for part in results[1:5] for id in part]
+    publishing = [asyncio.create_task(publish()) for _ in range(4)]
+    moving = [asyncio.create_task(runs()) for _ in range(2)]
+    await cut()
+    sent = [id for task in publishing for id in await task]
     logged = await process.database.engine.fetch(
         "select id, count(*) as n from bus.log where type = 'law.call.received.v1' and id = any($1) group by id", sent
     )
     assert {row["n"] for row in logged} == {1}
     assert len(logged) == len(sent) > 0
     assert process.leases.incarnations > 3
-    for refused, written in results[5:]:
+    for task in moving:
+        refused, written = await task
         assert refused == 0
         assert [await state(process, run) for run in written] == ["begun"] * len(written)
 

@@ -8,16 +8,13 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ground import TENANT, Process, process_on  # noqa: E402 - found only by then
-
-from subgraphs.platform.domain import uuid7  # noqa: E402
-from subgraphs.platform.settings import Settings  # noqa: E402
-from subgraphs.platform.writer import Unit  # noqa: E402
+from subgraphs.platform.domain import uuid7
+from subgraphs.platform.settings import Settings
+from subgraphs.platform.writer import Unit
+from tests.laws.ground import TENANT, Process, process_on
 
 
 class Told:
@@ -54,10 +51,6 @@ async def main() -> None:
         print(json.dumps("ready"), flush=True)
         while line := (await reader.readline()).decode().strip():
             print(json.dumps(await getattr(told, line)()), flush=True)
-
-
-def run_id(text: str) -> UUID:
-    return UUID(text)
 
 
 if __name__ == "__main__":

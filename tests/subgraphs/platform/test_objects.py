@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -60,8 +61,7 @@ async def test_the_same_bytes_are_stored_once_and_for_each_tenant(objects: Objec
 @pytest.mark.shows("CC-09")
 async def test_damage_is_noticed(objects: Objects) -> None:
     ref = await objects.put(TENANT, b"true words")
-    with open(path_of(objects, ref), "wb") as file:
-        file.write(b"lies words")
+    Path(path_of(objects, ref)).write_bytes(b"lies words")
     with pytest.raises(Damaged, match="damaged"):
         await objects.get(TENANT, ref)
 
@@ -136,7 +136,8 @@ async def test_a_kill_between_put_and_commit_leaves_an_orphan_and_no_dangling_re
 
 
 @pytest.mark.parametrize(
-    "value", [None, [], {"$ref": "x", "size": 1}, {"$ref": "a" * 64}, {"$ref": "A" * 64, "size": 1}, {"$ref": 7, "size": 1}]
+    "value",
+    [None, [], {"$ref": "x", "size": 1}, {"$ref": "a" * 64}, {"$ref": "A" * 64, "size": 1}, {"$ref": 7, "size": 1}],
 )
 def test_only_a_whole_reference_is_one(value: object) -> None:
     assert Ref.of(value) is None
