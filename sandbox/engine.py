@@ -19,7 +19,7 @@ class Instance(Protocol):
     """One isolated guest, used for one job: fed once, read to its end, closed."""
 
     async def feed(self, data: bytes) -> None:
-        """Writes all of its standard input."""
+        """Writes all of its standard input and ends it."""
 
     def output(self) -> AsyncIterator[bytes]:
         """Its standard output as it comes."""
@@ -48,6 +48,7 @@ class WasmerInstance:
 
     async def feed(self, data: bytes) -> None:
         await self._stdin.write(data)
+        await self._stdin.close()
 
     async def output(self) -> AsyncIterator[bytes]:
         async for chunk in self._stdout:

@@ -27,6 +27,7 @@ class Pool:
         self.size, self._built = size, built
         self._workers: set[WorkerProcess] = set()
         self._idle: deque[WorkerProcess] = deque()
+        self._held: set[WorkerProcess] = set()
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._starting = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,38 +80,40 @@ class Pool:
             self._idle.popleft().dismiss()
 
     async def _take(self) -> WorkerProcess:
-        if self._idle and len(self._workers) - len(self._idle) <= self.size:
-            worker = self._idle.pop()
-            self._balance()
-            return worker
         waiting: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        self._balance()
+        self._move()
         try:
             async with asyncio.timeout(limits.QUEUE_WAIT):
                 return await waiting
         except BaseException:
             if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._held.discard(waiting.result())
                 self._offer(waiting.result())
             raise
 
     def _offer(self, worker: WorkerProcess) -> None:
-        """A worker is free: to whoever has waited longest, else it idles."""
-        if not worker.healthy or self._closed:
-            return
-        while self._waiting:
+        """A worker is free: it idles until a job takes it."""
+        if worker.healthy and not self._closed:
+            self._idle.append(worker)
+        self._move()
+
+    def _move(self) -> None:
+        """Hands idle workers to whoever has waited longest, then starts what is missing."""
+        while self._waiting and self._idle and len(self._held) < self.size:
             waiting = self._waiting.popleft()
             if not waiting.done():
+                worker = self._idle.pop()
+                self._held.add(worker)
                 waiting.set_result(worker)
-                return
-        self._idle.append(worker)
+        self._balance()
 
     async def _release(self, worker: WorkerProcess) -> None:
         await worker.settle()
         if worker.jobs >= limits.JOBS_PER_WORKER_BUSY and worker.healthy:
             worker.dismiss()
+        self._held.discard(worker)
         self._offer(worker)
-        self._balance()
 
     def _balance(self) -> None:
         """Starts what is missing: a worker per running or waiting job up to `size`, and a spare where one will die."""
@@ -118,8 +121,8 @@ class Pool:
             return
         now = asyncio.get_running_loop().time()
         alive = [worker for worker in self._workers if worker.healthy]
-        busy = [worker for worker in alive if worker.busy_since is not None]
-        wanted = max(1, min(self.size, len(busy) + len(self._waiting)))
+        held = sum(worker.healthy for worker in self._held)
+        wanted = max(1, min(self.size, held + len(self._waiting)))
         if any(self._ending(worker, now) for worker in alive):
             wanted += 1
         for _ in range(wanted - len(alive) - self._starting):
@@ -138,6 +141,8 @@ class Pool:
             self._starting -= 1
         self._workers.add(worker)
         self._spawn(self._bury(worker))
+        if self._closed:
+            worker.kill("closing")
         self._offer(worker)
 
     async def _launch_quietly(self) -> None:
@@ -159,7 +164,7 @@ class Pool:
         if worker.killed:
             self.killed += 1
         worker.close()
-        self._balance()
+        self._move()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -117,6 +117,7 @@ function seenOnce() {
     if (typeof value !== "object" || value === null) return value;
     while (above.length && above[above.length - 1] !== this) above.pop();
     if (above.includes(value)) return "[circular]";
+    if (above.length > 16) return "[deep]";
     above.push(value);
     return value;
   };
