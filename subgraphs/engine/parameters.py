@@ -1,12 +1,13 @@
 """Parameters of a node against the JSON Schema (2020-12) of its type's manifest.
 
 Schemas are compiled to closures, because a workflow of 10,000 nodes is checked in well under a second; what the
-compiler does not know is left to the jsonschema library. Three things differ from plain JSON Schema:
+compiler does not know is left to the jsonschema library. Four things differ from plain JSON Schema:
 
 - text holding `{{ expression }}` fits anywhere, for its value is known only in a run;
 - `x-show: {"other": [values]}` on a property: it counts only while its sibling `other` has one of the values. A hidden
   property is neither required nor checked; a sibling that is an expression may have any value;
-- `x-secret: true`: a literal is refused, since definitions are readable; only an expression may stand there.
+- `x-secret: true`: a literal is refused, since definitions are readable; only an expression may stand there;
+- `x-raw: true` on a parameter: `{{ }}` in it is plain text, as in code.
 
 A required property that has a default may be left out.
 """
@@ -57,6 +58,11 @@ _KNOWN = _NOTES.union({"readOnly", "writeOnly", "format"}, *_GROUPS)
 def is_expression(value: Any) -> bool:
     """Whether a parameter is text with an expression in it."""
     return isinstance(value, str) and "{{" in value
+
+
+def raw(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Parameters whose text is never an expression."""
+    return frozenset(name for name, inner in schema.get("properties", {}).items() if inner.get("x-raw"))
 
 
 def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +124,8 @@ class Checker:
 
     def _guarded(self, schema: Mapping[str, Any], checks: list[Check]) -> Check:
         """Expressions pass by all checks; secrets have one of their own."""
-        secret, literal, expressions = bool(schema.get("x-secret")), self._literal, self._expressions
+        secret, literal = bool(schema.get("x-secret")), self._literal
+        expressions = self._expressions and not schema.get("x-raw")
 
         def check(value: Any, path: Path, found: list[Finding]) -> None:
             expression = expressions and isinstance(value, str) and "{{" in value

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
 import orjson
 
 from subgraphs.engine.definition import Connection, Definition, Node, seconds
-from subgraphs.engine.expression import check, compiled, survey
+from subgraphs.engine.expression import ExpressionError, check, compiled, survey
 from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
 from subgraphs.engine.graph import Graph
-from subgraphs.engine.parameters import Checker, is_expression
+from subgraphs.engine.parameters import Checker, is_expression, raw
 
 Catalogue = Mapping[str, Mapping[str, Any]]
 """Manifests by `type@version`."""
 
+SHORT = 1000
+"""Bytes of a node's parameters up to which the survey of their expressions is remembered."""
 WEBHOOK, RESPOND = "core.webhook", "core.respond"
 
 
@@ -45,7 +48,7 @@ def faults_of(definition: Definition, catalogue: Catalogue) -> list[Fault]:
         loop,
         _reachability(graph),
         _replies(graph),
-        _expressions(graph, ordered=not loop),
+        _expressions(graph, catalogue, ordered=not loop),
     )
     return list(islice(found, MAX_FAULTS))
 
@@ -290,32 +293,47 @@ def _mode(node: Node) -> Any:
     return respond.get("mode") if isinstance(respond, dict) else respond
 
 
-def _expressions(graph: Graph, *, ordered: bool) -> Iterator[Fault]:
-    references: dict[bytes, frozenset[str]] = {}
+def _expressions(graph: Graph, catalogue: Catalogue, *, ordered: bool) -> Iterator[Fault]:
+    plain = {key: raw(manifest["parameters"]) for key, manifest in catalogue.items()}
     for index, node in enumerate(graph.definition.nodes.values()):
-        text = orjson.dumps(node.parameters)
+        parameters = _without(node.parameters, plain.get(node.key))
+        text = orjson.dumps(parameters)
         if b"{{" not in text:
             continue
-        if text not in references:
-            faulty, nodes = survey(node.parameters)
-            for error in faulty:
-                yield Fault(
-                    code="expression.invalid",
-                    message=f"Node {node.id}: {error.message}",
-                    pointer=pointer("nodes", index, "parameters") + (error.pointer or ""),
-                    node=node.id,
-                    position=error.position,
-                    next_step="Correct the expression at this position.",
-                )
-            if faulty:
-                continue
-            references[text] = nodes
-        for other in sorted(references[text]):
-            if fault := _reference(graph, index, node, other, ordered=ordered):
+        faulty, nodes = _surveyed(text) if len(text) <= SHORT else survey(parameters)
+        if faulty:
+            yield from (_unreadable(index, node, error) for error in faulty)
+            continue
+        for other in sorted(nodes):
+            if fault := _reference(graph, index, node, parameters, other, ordered=ordered):
                 yield fault
 
 
-def _reference(graph: Graph, index: int, node: Node, other: str, *, ordered: bool) -> Fault | None:
+@lru_cache(maxsize=32_768)
+def _surveyed(text: bytes) -> tuple[list[ExpressionError], frozenset[str]]:
+    """Remembered, for a definition is validated again and again with few of its nodes changed."""
+    return survey(orjson.loads(text))
+
+
+def _without(parameters: dict[str, Any], plain: frozenset[str] | None) -> dict[str, Any]:
+    """The parameters in which expressions count."""
+    return {name: value for name, value in parameters.items() if name not in plain} if plain else parameters
+
+
+def _unreadable(index: int, node: Node, error: ExpressionError) -> Fault:
+    return Fault(
+        code="expression.invalid",
+        message=f"Node {node.id}: {error.message}",
+        pointer=pointer("nodes", index, "parameters") + (error.pointer or ""),
+        node=node.id,
+        position=error.position,
+        next_step="Correct the expression at this position.",
+    )
+
+
+def _reference(
+    graph: Graph, index: int, node: Node, parameters: dict[str, Any], other: str, *, ordered: bool
+) -> Fault | None:
     nodes = graph.definition.nodes
     if other in nodes:
         if not ordered or graph.ancestry[node.id] >> graph.place[other] & 1:
@@ -326,7 +344,7 @@ def _reference(graph: Graph, index: int, node: Node, other: str, *, ordered: boo
         close = get_close_matches(other, list(nodes)[:1000], n=1)
         code, message = "reference.unknown", f"it refers to node {other}, which does not exist"
         step = f"Did you mean nodes.{close[0]}?" if close else "Refer to a node by its id."
-    where, position = _where(node.parameters, other)
+    where, position = _where(parameters, other)
     return Fault(
         code=code,
         message=f"Node {node.id}: {message}.",

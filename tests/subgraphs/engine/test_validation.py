@@ -21,6 +21,7 @@ MANIFESTS = [
     manifest("core.manual", trigger=True, inputs=[]),
     manifest("core.webhook", {"properties": {"respond": {"enum": ["now", "done", "node"]}}}, trigger=True, inputs=[]),
     manifest("core.set", {"properties": {"fields": {"type": "object"}}}),
+    manifest("core.code", {"properties": {"code": {"type": "string", "x-raw": True}, "limit": {"type": "integer"}}}),
     manifest("core.respond", {"properties": {"body": {}}}, outputs=[]),
     manifest(
         "core.switch",
@@ -139,6 +140,14 @@ def test_a_reference_to_a_later_node_is_told_with_its_position() -> None:
         "/nodes/1/parameters/fields/x",
         3,
     )
+
+
+def test_braces_in_code_are_no_expression() -> None:
+    code = {"code": "const x = {{ not CEL }} + nodes.absent", "limit": "{{ nodes.start.item.n }}"}
+    assert faults(flow(node("own", "code", parameters=code))) == []
+    assert faults(flow(node("own", "code", parameters={"limit": "{{ nodes.absent.item.n }}"}))) == [
+        ("reference.unknown", "/nodes/1/parameters/limit")
+    ]
 
 
 @pytest.mark.shows("WF-12")
