@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import wasmer_sdk
 
 from sandbox.limits import OUTPUT_BYTES
+
+ENDINGS: Final = {0: "exit", 1: "reject"}
 
 
 class Instance(Protocol):
@@ -25,7 +27,7 @@ class Instance(Protocol):
         """Its standard output as it comes."""
 
     async def ended(self) -> str:
-        """How it ended: `exit`, or `trap` for anything but exit code 0."""
+        """How it ended: `exit` by itself, `reject` when QuickJS stopped over an unhandled rejection, else `trap`."""
 
     async def close(self) -> None:
         """Gives its memory and file system back."""
@@ -55,8 +57,11 @@ class WasmerInstance:
             yield chunk
 
     async def ended(self) -> str:
-        output = await self._process.wait()
-        return "exit" if output.exit_code == 0 else "trap"
+        try:
+            output = await self._process.wait()
+        except wasmer_sdk.WasmerError:  # the engine's word for a trap: stack exhausted, unreachable, out of bounds
+            return "trap"
+        return ENDINGS.get(output.exit_code, "trap")
 
     async def close(self) -> None:
         await self._sandbox.close()

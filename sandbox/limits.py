@@ -13,7 +13,9 @@ HEAP: Final = 64 * MIB
 """QuickJS's own allocator refuses beyond this, so that a guest usually hears a catchable error."""
 LINEAR_MEMORY: Final = 128 * MIB
 """Maximum written into the module: the engine refuses beyond this."""
-STACK_KIB: Final = 64
+STACK_KIB: Final = 256
+"""About 780 JavaScript frames; past it a RangeError that code can catch. Native recursion (a parser, JSON) may hit the
+engine's own stack first: then the instance is stopped and its worker replaced."""
 PROCESS_SLACK: Final = 192 * MIB
 """Data a worker may grow by beyond what it holds once warm and one full guest memory (RLIMIT_DATA)."""
 JOB_BYTES: Final = 5 * MIB

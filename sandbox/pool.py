@@ -110,7 +110,7 @@ class Pool:
 
     async def _release(self, worker: WorkerProcess) -> None:
         await worker.settle()
-        if worker.jobs >= limits.JOBS_PER_WORKER_BUSY and worker.healthy:
+        if worker.jobs >= limits.JOBS_PER_WORKER_BUSY or not worker.healthy:
             worker.dismiss()
         self._held.discard(worker)
         self._offer(worker)

@@ -160,7 +160,7 @@ class WorkerProcess:
                 return
 
     def _closing(self, head: dict[str, object]) -> None:
-        if head.get("ending") != "exit":
+        if head.get("ending") not in {"exit", "reject"}:
             self.healthy = False
 
     def _death(self, code: int) -> dict[str, object]:
@@ -196,4 +196,7 @@ class WorkerProcess:
 def _silent(ending: str) -> dict[str, object]:
     if ending == "trap":
         return error("limit", "limit.trap", "The code exhausted its stack or memory and its instance was stopped.")
+    if ending == "reject":
+        message = "A promise was rejected and nobody handled it: await it or add a catch before the next timer."
+        return error("user", "code.unhandled_rejection", message)
     return error("user", "code.exited", "The code ended its own instance before it returned.")

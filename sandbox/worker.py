@@ -97,7 +97,12 @@ async def _run(instance: Instance, head: dict[str, object], body: bytes, writer:
 
 
 def lock_down() -> None:
-    """Resource limits, then the system call filter. Nothing the process needs later may be missing by now."""
+    """Resource limits, then the system call filter. Nothing the process needs later may be missing by now.
+
+    From here on standard error is /dev/null: the engine prints whole back traces of traps, and where that print fails
+    it loses the trap itself.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     ctypes.CDLL(None).malloc_trim(0)
     data = _data_bytes() + limits.LINEAR_MEMORY + limits.PROCESS_SLACK
     resource.setrlimit(resource.RLIMIT_DATA, (data, data))

@@ -48,7 +48,7 @@ SPACE: dict[str, tuple[str, frozenset[str]]] = {
     "rejections": ("for (let i = 0; i < 10000; i++) Promise.reject(new Error('nobody ' + i)); return {}", frozenset()),
     "awaitedrejections": (
         "for (let i = 0; i < 10000; i++) Promise.reject(i); await new Promise((go) => setTimeout(go, 1)); return {}",
-        frozenset(),
+        frozenset({USER}),
     ),
     "timerflood": ("for (let i = 0; i < 1e5; i++) setTimeout(() => {}, 1e6); return {}", frozenset({LIMIT, TIMEOUT})),
     "throwhuge": ("throw new Error('x'.repeat(2e7))", frozenset({USER, LIMIT})),
