@@ -93,7 +93,7 @@ class HopGuard:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
     def _check_own(self, proof: str, method: str, path: str, body: bytes, identity: str) -> None:
-        match = re.fullmatch(r"v1;([0-9]{1,12});([0-9a-f]{64})", proof)
+        match = re.fullmatch(r"v1;([1-9][0-9]{0,11});([0-9a-f]{64})", proof)
         if match is None:
             raise refused("its proof does not parse")
         moment = int(match[1])

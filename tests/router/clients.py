@@ -50,7 +50,9 @@ async def sse(client: httpx.AsyncClient, url: str, query: str, token: str, **var
     raise AssertionError("the stream ended without `complete`")
 
 
-async def multipart(client: httpx.AsyncClient, url: str, query: str, token: str, **variables: Any) -> AsyncIterator[Any]:
+async def multipart(
+    client: httpx.AsyncClient, url: str, query: str, token: str, **variables: Any
+) -> AsyncIterator[Any]:
     """The same over Apollo's multipart protocol."""
     body = {"query": query, "variables": variables}
     async with client.stream("POST", url, json=body, headers=MULTIPART | bearer(token), timeout=PATIENCE) as answer:
@@ -65,7 +67,9 @@ async def multipart(client: httpx.AsyncClient, url: str, query: str, token: str,
     raise AssertionError("the stream ended without its closing boundary")
 
 
-async def over_socket(client: httpx.AsyncClient, url: str, query: str, token: str, **variables: Any) -> AsyncIterator[Any]:
+async def over_socket(
+    client: httpx.AsyncClient, url: str, query: str, token: str, **variables: Any
+) -> AsyncIterator[Any]:
     """The same over graphql-transport-ws, on a connection of its own."""
     del client
     async with opened(url, token) as socket:

@@ -156,12 +156,21 @@ class Rig:
             stop(process, (signal.SIGTERM, 5.0))
 
 
+def stop_part(rig: Rig, part: str) -> int:
+    """End one child by SIGTERM; its exit code."""
+    return stop(rig.children.pop(part), (signal.SIGTERM, 10.0))
+
+
 def node() -> Path:
     return programs.node(Settings())
 
 
 def compose(folder: Path, ports: dict[str, int]) -> None:
-    subprocess.run([sys.executable, str(SAMPLE), "0", str(folder), "sdl"], check=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    subprocess.run(
+        [sys.executable, str(SAMPLE), "0", str(folder), "sdl"],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
     lines = ["federation_version: =2.14.4", "subgraphs:"]
     for name in SUBGRAPHS:
         url = f"http://127.0.0.1:{ports[name]}/{name}/graphql"

@@ -139,7 +139,9 @@ class Guarded:
             await JSONResponse({"code": "refused", "message": str(error)}, 401)(scope, receive, send)
             return
         counters[self.name] += 1
-        heard.append({"subgraph": self.name, "sub": who["sub"], "nth": who["nth"], "headers": headers, "body": json.loads(body)})
+        heard.append(
+            {"subgraph": self.name, "sub": who["sub"], "nth": who["nth"], "headers": headers, "body": json.loads(body)}
+        )
 
         async def replay() -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
@@ -240,7 +242,9 @@ class RunsSubscription:
 
 SCHEMAS = {
     "users": strawberry.federation.Schema(query=UsersQuery, mutation=UsersMutation, federation_version="2.9"),
-    "runs": strawberry.federation.Schema(query=RunsQuery, subscription=RunsSubscription, federation_version="2.9", types=[RunUser]),
+    "runs": strawberry.federation.Schema(
+        query=RunsQuery, subscription=RunsSubscription, federation_version="2.9", types=[RunUser]
+    ),
 }
 
 

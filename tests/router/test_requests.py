@@ -93,7 +93,9 @@ async def test_the_request_id_is_kept_made_and_told(rig: Rig, door: str, client:
     assert given.json()["errors"][0]["extensions"]["correlationId"] == "my-request-0001"
     heard = rig.told()["heard"][-1]["headers"]
     assert heard["x-request-id"] == "my-request-0001"
-    odd = await client.post(url, json=body, headers=bearer(token("ann")) | {"x-request-id": "<script>alert(1)</script>"})
+    odd = await client.post(
+        url, json=body, headers=bearer(token("ann")) | {"x-request-id": "<script>alert(1)</script>"}
+    )
     assert "<" not in odd.headers["x-request-id"] and len(odd.headers["x-request-id"]) >= 8
 
 
@@ -216,7 +218,11 @@ async def test_the_gateway_itself_has_the_limit_too(rig: Rig, client: httpx.Asyn
 @pytest.mark.shows("GW-07")
 @pytest.mark.parametrize(("origin", "echoed"), [("https://console.example", True), ("https://evil.example", False)])
 async def test_only_listed_origins_may_read(rig: Rig, client: httpx.AsyncClient, origin: str, echoed: bool) -> None:
-    asked = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    asked = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
     for method, headers in (("OPTIONS", asked), ("POST", {"origin": origin} | bearer(token("ann")))):
         answer = await client.request(method, rig.url("edge"), headers=headers, json={"query": "{ caller }"})
         allowed = answer.headers.get("access-control-allow-origin")
