@@ -106,4 +106,5 @@ class Executor(Protocol):
         """Runs a pure body to its end without waiting on anything; bodies that wait are refused."""
 
     async def run(self, request: StepRequest) -> StepOutcome:
-        """Runs any body; cancelling the task stops it, a sandboxed guest included. Never raises for a node's fault."""
+        """Runs any body; cancelling the task stops it, a sandboxed guest included. Never raises for a node's fault, and
+        ends by itself when the request's timeout has passed since the body began."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from subgraphs.engine.run import Unrunnable
 from subgraphs.execution import events
 from subgraphs.execution.domain import Claim, Desk, Head, Held, checked_input, checked_key, fingerprint
-from subgraphs.platform.domain import Caller, Conflict, Event, Invalid, Missing, uuid7
+from subgraphs.platform.domain import Caller, Conflict, Invalid, Missing, uuid7
 
 MAX_REASON = 500
 
@@ -44,8 +45,8 @@ async def start(
         "startedBy": str(caller.subject),
     }
     same = fingerprint("start", str(workflow), release, trigger, given)
-    mode = "manual"
-    return await _begin(caller, desk, data, key, same, held.name, workflow, mode, held.release)
+    queued = _queued(caller, desk, held.name, workflow, "manual", held.release)
+    return await _begin(desk, queued, data, key, same)
 
 
 async def rerun(caller: Caller, desk: Desk, *, id: UUID, key: str | None) -> Head:
@@ -56,9 +57,8 @@ async def rerun(caller: Caller, desk: Desk, *, id: UUID, key: str | None) -> Hea
         raise Missing("There is no such run.", field="executionId")
     data = {"rerunOf": str(id), "startedBy": str(caller.subject)}
     same = fingerprint("rerun", str(id))
-    return await _begin(
-        caller, desk, data, key, same, original.name, original.workflow, original.mode, original.release, id
-    )
+    queued = _queued(caller, desk, original.name, original.workflow, original.mode, original.release, id)
+    return await _begin(desk, queued, data, key, same)
 
 
 async def cancel(caller: Caller, desk: Desk, *, id: UUID, reason: str | None) -> Head:
@@ -84,23 +84,11 @@ def _trigger(held: Held, wanted: str | None) -> str:
         raise Invalid(f"The run cannot start: {fault}.", code="trigger_unknown", field="trigger") from fault
 
 
-async def _begin(
-    caller: Caller,
-    desk: Desk,
-    data: dict[str, Any],
-    key: str | None,
-    same: bytes,
-    name: str,
-    workflow: UUID | None,
-    mode: str,
-    release: int | None,
-    rerun_of: UUID | None = None,
-) -> Head:
-    run = uuid7()
-    part = desk.partition(run)
-    event: Event = events.requested(run, desk.tenant, part, data)
+async def _begin(desk: Desk, queued: Head, data: dict[str, Any], key: str | None, same: bytes) -> Head:
+    """Stores the start; the run if it begins at once, else `queued`, as which it was accepted."""
     known = checked_key(key)
-    claim = Claim(desk.tenant, known, run, same) if known is not None else None
+    claim = Claim(desk.tenant, known, queued.id, same) if known is not None else None
+    event = events.requested(queued.id, desk.tenant, queued.part, data)
     if not await desk.publish(event, claim) and known is not None:
         first = await desk.claimed(known)
         if first is None or first.hash != same:
@@ -110,12 +98,19 @@ async def _begin(
                 field="idempotencyKey",
                 next_step="Use a new key, or send the same input.",
             )
-        run = first.run
-    begun = await desk.begun(run)
-    return begun or Head(
+        queued = replace(queued, id=first.run)
+    return await desk.begun(queued.id) or queued
+
+
+def _queued(
+    caller: Caller, desk: Desk, name: str, workflow: UUID | None, mode: str, release: int | None, of: UUID | None = None
+) -> Head:
+    """A run that was accepted and has not begun."""
+    run = uuid7()
+    return Head(
         tenant=desk.tenant,
         id=run,
-        part=part,
+        part=desk.partition(run),
         version=0,
         workflow=workflow,
         name=name,
@@ -127,5 +122,5 @@ async def _begin(
         finished_at=None,
         error=None,
         started_by=caller.subject,
-        rerun_of=rerun_of,
+        rerun_of=of,
     )

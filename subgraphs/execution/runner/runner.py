@@ -179,7 +179,8 @@ class Runner:
             self._give_up(live)
             return False
         if unit.id in committed.evicted:
-            self._again(live, 0)
+            log.info("run_evicted", execution=str(unit.id), partition=unit.partition, epoch=unit.epoch)
+            self._again(live, AGAIN / 5)
             return False
         self.settle(live, taken)
         return True

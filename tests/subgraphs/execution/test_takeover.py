@@ -129,3 +129,25 @@ async def test_two_appends_to_one_version_have_one_winner(pair: Any) -> None:
     )
     assert [row["version"] for row in rows] == sorted({row["version"] for row in rows})
     assert sum(b"finished.v1" in bytes(row["data"]) for row in rows) == 1
+
+
+@pytest.mark.shows("EX-01")
+async def test_what_was_decided_under_a_lost_lease_is_refused_though_the_lease_was_won_back(pair: Any) -> None:
+    first, _, _ = pair
+    first.executor.gate("b")
+    begun = await first.start(await first.release(STAIRS))
+    run = UUID(begun["id"])
+    engine = first.ground.database.engine
+    await eventually(lambda: [request.node for request in first.executor.requests], ["b"])
+    before = await engine.fetchrow("select version, epoch, part from execution.run where id = $1", run)
+    assert before is not None
+    await engine.execute("update bus.lease set epoch = epoch + 1 where part = $1", before["part"])
+    first.executor.gate("b").set()
+    await eventually(lambda: len(first.executor.stopped) or run not in first.ground.ports["execution"].runs)
+    after = await engine.fetchrow("select version, epoch, part from execution.run where id = $1", run)
+    assert after == before
+    await engine.execute("update bus.lease set epoch = epoch - 1 where part = $1", before["part"])
+    opened_run = await first.finished(run)
+    assert opened_run["status"] == "SUCCEEDED"
+    rows = await engine.fetch("select version from execution.journal where run = $1 order by version", run)
+    assert [row["version"] for row in rows] == sorted({row["version"] for row in rows})
