@@ -21,7 +21,7 @@ async def graph(settings: Settings) -> AsyncIterator[Graph]:
         found = Graph(ground, subgraph)
 
         async def ready() -> bool:
-            return await digest(found) == "d1"
+            return await digest(found.ground) == "d1"
 
         await eventually(ready)
         yield found

@@ -173,7 +173,7 @@ async def test_a_draft_is_judged_by_the_newest_catalogue(graph: Graph) -> None:
     await graph.ground.bus.publish(announced("d2", [*MANIFESTS, manifest("cron", trigger=True, inputs=[])]))
 
     async def learned() -> bool:
-        return await digest(graph) == "d2"
+        return await digest(graph.ground) == "d2"
 
     await eventually(learned)
     assert (await run(graph, ada, made["id"]))["__typename"] == "DraftRun"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from subgraphs.platform.domain import Caller, uuid7
+from subgraphs.platform.server import ground_opened
+from subgraphs.platform.settings import Settings
+from subgraphs.workflow import service
 from tests.subgraphs.workflow.workflow_graph import PROBLEM, Graph, caller, flow
 
 READ = """query($id: ID!) { workflow(id: $id) { id name archived createdBy { id }
@@ -274,29 +278,39 @@ async def test_a_list_of_fifty_workflows_is_one_statement(graph: Graph) -> None:
         event.remove(engine, "before_cursor_execute", count)
 
 
+async def intruded(graph: Graph, eve: Caller, workflow: str) -> list[Any]:
+    """What every operation on a workflow answers to `eve`."""
+    found = [await read(graph, eve, workflow), await graph.save(eve, workflow, 1, flow("b"))]
+    for document, more in (
+        (RESTORE, {"revision": 1}),
+        (NAME, {"revision": 1, "name": "x"}),
+        (RENAME, {"name": "x"}),
+        (ARCHIVE, {}),
+        (DELETE, {}),
+    ):
+        found.append(await graph.ask(document, eve, input={"workflowId": workflow, **more}))
+    entity = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Workflow { name } } }"
+    found.append(await graph.ask(entity, eve, r=[{"__typename": "Workflow", "id": workflow}]))
+    return found
+
+
 @pytest.mark.shows("TE-02")
-async def test_another_tenants_workflow_and_a_random_id_are_answered_alike(graph: Graph) -> None:
+@pytest.mark.parametrize("filtered", [True, False], ids=["both walls", "row-level security alone"])
+async def test_another_tenants_workflow_and_a_random_id_are_answered_alike(
+    graph: Graph, settings: Settings, filtered: bool
+) -> None:
     ada, eve = caller(), caller()
     made = await graph.create(ada, flow("a"))
-
-    async def answers(workflow: str) -> list[Any]:
-        found = [await read(graph, eve, workflow), await graph.save(eve, workflow, 1, flow("b"))]
-        for document, more in (
-            (RESTORE, {"revision": 1}),
-            (NAME, {"revision": 1, "name": "x"}),
-            (RENAME, {"name": "x"}),
-            (ARCHIVE, {}),
-            (DELETE, {}),
-        ):
-            found.append(await graph.ask(document, eve, input={"workflowId": workflow, **more}))
-        entity = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Workflow { name } } }"
-        found.append(await graph.ask(entity, eve, r=[{"__typename": "Workflow", "id": workflow}]))
-        return found
-
-    foreign = await answers(made["id"])
-    assert foreign == await answers(str(uuid7()))
-    assert foreign[0] is None
-    assert all(each["__typename"] == "Missing" for each in foreign[1:-1])
+    async with ground_opened(replace(settings, tenant_filter=filtered), [service.build]) as ground:
+        door = Graph(ground, ground.subgraphs[0])
+        foreign = await intruded(door, eve, made["id"])
+        assert foreign == await intruded(door, eve, str(uuid7()))
+        assert foreign[0] is None
+        assert foreign[-1] == [None]
+        assert all(each["__typename"] == "Missing" for each in foreign[1:-1])
+        listed = "{ workflows(archived: null) { edges { node { id } } } }"
+        assert await door.ask(listed, eve) == {"edges": []}
+        assert len((await door.ask(listed, ada))["edges"]) == 1
     assert (await read(graph, ada, made["id"]))["draft"]["number"] == 1
 
 

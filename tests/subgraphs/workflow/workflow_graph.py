@@ -98,7 +98,7 @@ SAVE = f"""mutation($input: SaveDraftInput!) {{ saveDraft(input: $input) {{ __ty
     workflow {{ id draft {{ number }} }} }} }} }}"""
 
 
-async def digest(graph: Graph) -> str | None:
+async def digest(ground: Ground) -> str | None:
     """Of the catalogue the subgraph knows."""
-    async with graph.ground.database.read(None) as reading:
+    async with ground.database.read(None) as reading:
         return await Catalogues().digest(reading)
