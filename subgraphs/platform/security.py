@@ -60,7 +60,7 @@ class Verifier:
         if len(token) > LONGEST_TOKEN or not token.isascii():
             raise TokenRefused("token_malformed", "The token is too long or not ASCII.")
         segments = token.split(".")
-        if len(segments) != 3 or not all(part and _SEGMENT.issuperset(part) for part in segments):
+        if len(segments) != 3 or not all(map(_SEGMENT.issuperset, segments)) or not segments[0]:
             raise TokenRefused("token_malformed", "The token does not have three base64url parts.")
         header = _strict_object(segments[0])
         if header.get("alg") != "RS256":
@@ -68,6 +68,8 @@ class Verifier:
         kid = header.get("kid")
         if header.get("typ") != self.kind or not isinstance(kid, str) or set(header) != _HEADERS:
             raise TokenRefused("token_malformed", "The token's header is not one of ours.")
+        if not segments[2]:
+            raise TokenRefused("token_malformed", "The token is not signed.")
         _strict_object(segments[1])
         return kid
 
@@ -253,7 +255,7 @@ def caller_of(claims: Mapping[str, Any]) -> Caller:
         return Caller(
             subject=UUID(claims["sub"]),
             tenant=UUID(claims["tid"]),
-            session=UUID(claims["sid"]) if "sid" in claims else None,
+            session=UUID(claims["sid"]),
             name=name,
             roles=roles,
             scopes=scopes,
