@@ -103,6 +103,13 @@ class NodeExample:
     parameters: JSON = strawberry.field(description="The node's parameters.")
     input: JSON = strawberry.field(description="The items that enter.")
     output: JSON = strawberry.field(description="The items that leave, by port.")
+    error: str | None = strawberry.field(description="The code of the error it ends in, if it shows one.")
+
+
+@strawberry.type(description="A way in which nodes of a type can fail.")
+class NodeError:
+    code: str = strawberry.field(description="What retries and error outputs see.")
+    meaning: str = strawberry.field(description="When it happens.")
 
 
 @strawberry.type(description="A kind of node, in one version.")
@@ -135,6 +142,11 @@ class NodeType:
     def form(self) -> list[NodeParameter]:
         return [NodeParameter.of(parameter) for parameter in self.manifest.form()]
 
+    @sized(description="How its nodes can fail, besides what any node can.", at_most=10)
+    def errors(self) -> list[NodeError]:
+        told = self.manifest.manifest.get("errors", {})
+        return [NodeError(code=code, meaning=meaning) for code, meaning in told.items()]
+
     @sized(description="The node type at work.", at_most=5)
     def examples(self) -> list[NodeExample]:
         return [
@@ -143,6 +155,7 @@ class NodeType:
                 parameters=JSON(each.get("parameters", {})),
                 input=JSON(each.get("input", [])),
                 output=JSON(each.get("output", {})),
+                error=each.get("error"),
             )
             for each in self.manifest.manifest.get("examples", ())
         ]

@@ -30,6 +30,8 @@ from subgraphs.workflow.domain.definitions import Document
 from subgraphs.workflow.domain.problems import Stale, Unsound
 
 NAME_LENGTH, MESSAGE_LENGTH = 200, 2000
+KEPT_FAULTS = 100
+"""Faults kept with a revision, errors first; validateDefinition tells more."""
 
 
 class Workflow(Aggregate[AnyChange]):
@@ -83,7 +85,7 @@ class Workflow(Aggregate[AnyChange]):
                 message=noted(message),
                 digest=document.digest,
                 hash=document.definition.hash,
-                faults=tuple(faults),
+                faults=_kept(faults),
             )
         )
         return draft + 1
@@ -101,7 +103,7 @@ class Workflow(Aggregate[AnyChange]):
                 message=noted(message) or f"Restored revision {revision}",
                 digest=digest,
                 hash=self.state.hashes[revision],
-                faults=tuple(faults),
+                faults=_kept(faults),
             )
         )
         return self.state.draft
@@ -239,6 +241,10 @@ def _text(text: str, field: str, what: str, *, least: int, most: int) -> str:
             next_step="Send another text.",
         )
     return text
+
+
+def _kept(faults: list[Fault]) -> tuple[Fault, ...]:
+    return tuple(sorted(faults, key=lambda fault: fault.severity != "error")[:KEPT_FAULTS])
 
 
 def _encodable(text: str) -> bool:

@@ -78,7 +78,7 @@ class Revision:
     )
     valid: bool = strawberry.field(description="Whether it could run when it was saved.")
     faults: list[Fault] = sized(
-        description="What validation found when it was saved; a later catalogue may judge otherwise.",
+        description="What validation found when it was saved, errors first, 100 at most. A later catalogue may differ.",
         at_most=20,
     )
     author_id: strawberry.Private[UUID]

@@ -49,6 +49,7 @@ MANIFESTS = [
         effect="unsafe",
         parameters=HTTP_PARAMETERS,
         outputSchema={"type": "object"},
+        errors={"http.timeout": "No answer in time."},
         examples=[{"title": "Get", "parameters": {"url": "u"}, "input": [{}], "output": {"main": [{"ok": True}]}}],
     ),
 ]
@@ -141,42 +142,49 @@ async def test_categories_count_what_a_search_finds(registry: Ground) -> None:
     assert await ask(registry, query, search="http") == [{"category": "HTTP", "count": 1}]
 
 
-@pytest.mark.shows("NO-01", "NO-02", "NO-11")
-async def test_a_type_serves_schema_defaults_form_effect_and_examples(registry: Ground) -> None:
-    query = """{ nodeType(type: "core.http") { title summary category effect trigger timeout
-      parameters outputSchema defaults
-      inputs { name } outputs { name } dynamicOutputs { field } credentials examples { title parameters input output }
-      form { name title description kind required default choices secret editor shownWhen { parameter values } } } }"""
-    found = await ask(registry, query)
-    assert found.pop("parameters") == HTTP_PARAMETERS
-    form = {each.pop("name"): each for each in found.pop("form")}
-    assert found == {
+@pytest.mark.shows("NO-01", "NO-11")
+async def test_a_type_serves_what_its_manifest_says(registry: Ground) -> None:
+    query = """{ nodeType(type: "core.http") { title summary category effect trigger timeout parameters outputSchema
+      inputs { name } outputs { name } dynamicOutputs { field } credentials errors { code meaning } } }"""
+    assert await ask(registry, query) == {
         "title": "Http",
         "summary": "Does http.",
         "category": "HTTP",
         "effect": "UNSAFE",
         "trigger": False,
         "timeout": "PT30S",
+        "parameters": HTTP_PARAMETERS,
         "outputSchema": {"type": "object"},
-        "defaults": {"method": "GET"},
         "inputs": [{"name": "main"}],
         "outputs": [{"name": "main"}],
         "dynamicOutputs": None,
         "credentials": [],
-        "examples": [{"title": "Get", "parameters": {"url": "u"}, "input": [{}], "output": {"main": [{"ok": True}]}}],
+        "errors": [{"code": "http.timeout", "meaning": "No answer in time."}],
     }
-    assert list(form) == ["url", "method", "body", "token"]
-    assert (form["url"]["title"], form["url"]["required"], form["url"]["kind"]) == ("URL", True, "string")
-    assert (form["method"]["required"], form["method"]["choices"], form["method"]["default"]) == (
-        False,
-        ["GET", "POST"],
-        "GET",
-    )
-    assert (form["body"]["editor"], form["body"]["shownWhen"]) == (
-        "json",
-        [{"parameter": "method", "values": ["POST"]}],
-    )
-    assert form["token"]["secret"]
+    dynamic = await ask(registry, '{ nodeType(type: "core.switch") { dynamicOutputs { parameter field } } }')
+    assert dynamic == {"dynamicOutputs": {"parameter": "rules", "field": "output"}}
+
+
+@pytest.mark.shows("NO-02")
+async def test_a_type_serves_defaults_a_form_and_examples(registry: Ground) -> None:
+    query = """{ nodeType(type: "core.http") { defaults examples { title parameters input output error }
+      form { name title description kind required default choices secret editor
+        shownWhen { parameter values } } } }"""
+    found = await ask(registry, query)
+    assert found["defaults"] == {"method": "GET"}
+    (example,) = found["examples"]
+    assert example == {
+        "title": "Get",
+        "parameters": {"url": "u"},
+        "input": [{}],
+        "output": {"main": [{"ok": True}]},
+        "error": None,
+    }
+    url, method, body, token = found["form"]
+    assert (url["name"], url["title"], url["required"], url["kind"]) == ("url", "URL", True, "string")
+    assert (method["required"], method["choices"], method["default"]) == (False, ["GET", "POST"], "GET")
+    assert (body["editor"], body["shownWhen"]) == ("json", [{"parameter": "method", "values": ["POST"]}])
+    assert token["secret"]
 
 
 @pytest.mark.shows("NO-01")

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from subgraphs.engine.faults import Fault
 from subgraphs.platform.domain import Conflict, Missing, Problem, uuid7
-from subgraphs.workflow.domain import AnyChange, Document, Stale, State, Unsound, Workflow
+from subgraphs.workflow.domain import AnyChange, Document, DraftSaved, Stale, State, Unsound, Workflow
 from tests.subgraphs.workflow.workflow_graph import flow
 
 AUTHOR = uuid4()
@@ -117,3 +117,13 @@ def test_warnings_do_not_keep_a_revision_from_being_published() -> None:
     workflow = Workflow.create(uuid7(), name="F", author=AUTHOR, message="", document=DOCUMENTS[0], faults=[])
     warning = Fault(code="respond.unheard", message="Nobody waits.", severity="warning")
     assert workflow.publish(1, [warning], {}, author=AUTHOR, name=None, message="") == 1
+
+
+@pytest.mark.shows("WF-12")
+def test_of_many_faults_the_errors_are_kept_first() -> None:
+    warning = Fault(code="respond.unheard", message="Nobody waits.", severity="warning")
+    faults = [warning] * 200 + [ERROR]
+    workflow = Workflow.create(uuid7(), name="F", author=AUTHOR, message="", document=DOCUMENTS[0], faults=faults)
+    saved = workflow.fresh[-1]
+    assert isinstance(saved, DraftSaved)
+    assert saved.faults == (ERROR, *[warning] * 99)
