@@ -180,7 +180,16 @@ def _packed(job: Job) -> bytes:
         "now": job.now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "seed": job.seed,
     }
-    return orjson.dumps(words)
+    return orjson.dumps(words, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Views of a run's data as the containers they stand for."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _understood(head: Mapping[str, Any], body: bytes, inputs: int) -> Answer:
@@ -190,6 +199,8 @@ def _understood(head: Mapping[str, Any], body: bytes, inputs: int) -> Answer:
         return answer
     try:
         made = orjson.loads(body)
+        if not isinstance(made, list):
+            raise TypeError("a result is a list")
         answer.items = [_made(one, inputs) for one in made]
     except (ValueError, TypeError, KeyError, AttributeError):
         message = "The code's result is not a list of JSON objects."
