@@ -43,6 +43,8 @@ create table bus.log (
     primary key (part, xid, seq)
 );
 
+create index log_replies on bus.log (subject) where type = 'execution.execution.replied.v1';
+
 create table bus.pos (
     consumer text not null,
     part smallint not null,
