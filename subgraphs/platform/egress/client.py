@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 from urllib.parse import quote, urljoin, urlsplit
 
-import httpcore
-
 from subgraphs.platform.egress.addresses import Guard, Resolver, canonical, system_resolver
 from subgraphs.platform.egress.faults import EgressError, EgressFailed, EgressRefused
-from subgraphs.platform.egress.network import CONNECT_SECONDS, Network
+from subgraphs.platform.egress.network import Network, Stale
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 URL_LIMIT = 8_192
@@ -23,16 +21,13 @@ HEADERS_LIMIT = 65_536
 BODY_LIMIT = 10 * 1024 * 1024
 """Bytes of an answer, after decompression, unless the caller says otherwise."""
 REDIRECTS = 3
-CONNECTIONS = 256
-KEPT = 64
-KEPT_SECONDS = 4.0
-"""Shorter than servers keep idle connections, so that few requests meet one that is just being closed."""
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}\Z")
 _VALUE = re.compile(r"[^\0-\x08\x0a-\x1f\x7f]{0,16384}\Z")
 _OURS = frozenset(
     ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
 _KEPT_ACROSS_HOSTS = frozenset({"accept", "accept-language", "content-type", "user-agent", "accept-encoding"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SPACE = re.compile(r"[\0-\x20\x7f\\]")
 
 
@@ -110,6 +105,9 @@ class _Asked:
     body: bytes
     sent: bool = field(default=False)
 
+    def leaves(self) -> None:
+        self.sent = True
+
 
 class Egress:
     """The guarded client. One serves a process: it keeps connections open between calls. `close` when done."""
@@ -117,20 +115,14 @@ class Egress:
     def __init__(
         self, allow: Sequence[str] = (), *, resolve: Resolver = system_resolver, trust: ssl.SSLContext | None = None
     ) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust or ssl.create_default_context(),
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=KEPT,
-            keepalive_expiry=KEPT_SECONDS,
-            network_backend=Network(Guard(allow, resolve)),
-        )
+        self._network = Network(Guard(allow, resolve), trust or ssl.create_default_context())
 
     @classmethod
     def from_settings(cls, settings: Limits) -> Self:
         return cls(settings.egress_allow)
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        self._network.close()
 
     async def request(
         self,
@@ -163,69 +155,63 @@ class Egress:
         raise EgressRefused("egress.redirects", f"More than {redirects} redirects.", sent=True)
 
     async def _exchange(self, asked: _Asked, max_bytes: int, *, follow: bool) -> tuple[Answer, str | None]:
-        for attempt in (1, 2):
+        target, collected = asked.target, _Collected(max_bytes, follow=follow)
+        request, method = _request(asked), asked.method.encode()
+        for attempt in range(3):
             try:
-                return await self._once(asked, max_bytes, follow=follow)
-            except httpcore.RemoteProtocolError as error:
-                # A kept connection that the other side had closed already: safe methods may simply try again.
-                if (
-                    attempt == 2
-                    or asked.method not in ("GET", "HEAD", "OPTIONS")
-                    or "without sending" not in str(error)
-                ):
-                    message = f"{asked.target.host} broke off or spoke no HTTP."
-                    raise EgressFailed("egress.disconnected", message, sent=True) from error
-            except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-                message = f"The exchange with {asked.target.host} broke off."
-                raise EgressFailed("egress.disconnected", message, sent=True) from error
-        raise AssertionError("the second attempt returns or raises")
-
-    async def _once(self, asked: _Asked, max_bytes: int, *, follow: bool) -> tuple[Answer, str | None]:
-        target = asked.target
-        request = httpcore.Request(
-            asked.method,
-            httpcore.URL(
-                scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-            ),
-            headers=[
-                (b"host", target.authority.encode()),
-                *((name.encode(), value.encode()) for name, value in asked.headers),
-                *_length(asked),
-            ],
-            content=asked.body,
-            extensions={
-                "timeout": {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS},
-                "trace": _Tracing(asked).seen,
-            },
-        )
-        try:
-            response = await self._pool.handle_async_request(request)
-        except httpcore.PoolTimeout:
-            raise EgressFailed("egress.connect", "Too many calls are under way.") from None
-        try:
-            headers = _received(response.headers)
-            location = _location(response.status, headers) if follow else None
-            body = b"" if location else await _body(response, headers, max_bytes)
-        finally:
-            await response.aclose()
-        return Answer(response.status, headers, body, target.url), location
+                await self._network.exchange(target, request, method, collected, asked.leaves)
+                break
+            except Stale:
+                # The other side had closed a kept connection; whether it read the request first, nobody knows.
+                if attempt == 2 or asked.method not in _SAFE:
+                    message = f"{target.host} broke off before it answered."
+                    raise EgressFailed("egress.disconnected", message, sent=True) from None
+        body = b"".join(collected.pieces)
+        return Answer(collected.status, collected.headers, body, target.url), collected.location
 
 
-class _Tracing:
-    """Notes when a request begins to leave, so that a failure before it is known to be harmless."""
+class _Collected:
+    """Takes an answer: notes a redirect that is to be followed, else unpacks the body up to the limit."""
 
-    def __init__(self, asked: _Asked) -> None:
-        self._asked = asked
+    def __init__(self, limit: int, *, follow: bool) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.pieces: list[bytes] = []
+        self.location: str | None = None
+        self._limit, self._size, self._follow = limit, 0, follow
+        self._unpack: _Unpack | None = None
 
-    async def seen(self, event: str, info: Mapping[str, object]) -> None:
-        if event == "http11.send_request_headers.started":
-            self._asked.sent = True
+    def head(self, status: int, headers: list[tuple[str, str]]) -> bool:
+        self.status, self.headers = status, headers
+        self.location = _location(status, headers) if self._follow else None
+        if self.location is not None:
+            return False
+        declared = next((value for name, value in headers if name == "content-length"), "")
+        if declared.isdigit() and int(declared) > self._limit:
+            raise _too_large(self._limit)
+        coding = next((value.strip().lower() for name, value in headers if name == "content-encoding"), "")
+        if coding in ("gzip", "x-gzip", "deflate"):
+            self._unpack = _Unpack(self._limit)
+        elif coding not in ("", "identity"):
+            message = f"The answer is encoded as {coding[:40]!r}, which nobody asked for."
+            raise EgressFailed("egress.encoding", message, sent=True)
+        return True
+
+    def body(self, piece: bytes) -> None:
+        """Raises as soon as the answer is known to be too large; nothing more is read then."""
+        made = piece if self._unpack is None else self._unpack.feed(piece)
+        self._size += len(made)
+        if self._size > self._limit:
+            raise _too_large(self._limit)
+        self.pieces.append(made)
 
 
-def _length(asked: _Asked) -> list[tuple[bytes, bytes]]:
+def _request(asked: _Asked) -> bytes:
+    lines = [f"{asked.method} {asked.target.path} HTTP/1.1", f"host: {asked.target.authority}"]
+    lines += [f"{name}: {value}" for name, value in asked.headers]
     if asked.body or asked.method in ("POST", "PUT", "PATCH"):
-        return [(b"content-length", str(len(asked.body)).encode())]
-    return []
+        lines.append(f"content-length: {len(asked.body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + asked.body
 
 
 def _headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -244,10 +230,6 @@ def _headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return found if "accept-encoding" in names else [*found, ("accept-encoding", "gzip, deflate")]
 
 
-def _received(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
-
-
 def _location(status: int, headers: Sequence[tuple[str, str]]) -> str | None:
     if status not in (301, 302, 303, 307, 308):
         return None
@@ -264,31 +246,6 @@ def _redirect(asked: _Asked, status: int, location: str) -> None:
         asked.headers = [pair for pair in asked.headers if not pair[0].startswith("content-")]
     if asked.target.origin != before.origin:
         asked.headers = [pair for pair in asked.headers if pair[0] in _KEPT_ACROSS_HOSTS]
-
-
-async def _body(response: httpcore.Response, headers: Sequence[tuple[str, str]], max_bytes: int) -> bytes:
-    """The body, decompressed; stops reading as soon as it is known to be too large."""
-    declared = next((value for name, value in headers if name == "content-length"), "")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise _too_large(max_bytes)
-    coding = next((value.strip().lower() for name, value in headers if name == "content-encoding"), "")
-    if coding in ("", "identity"):
-        unpack = None
-    elif coding in ("gzip", "x-gzip", "deflate"):
-        unpack = _Unpack(max_bytes)
-    else:
-        raise EgressFailed(
-            "egress.encoding", f"The answer is encoded as {coding[:40]!r}, which nobody asked for.", sent=True
-        )
-    pieces: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_stream():
-        piece = chunk if unpack is None else unpack.feed(chunk)
-        size += len(piece)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _too_large(max_bytes: int) -> EgressFailed:

@@ -72,6 +72,9 @@ async def _answer(server: Server, seen: Seen, writer: asyncio.StreamWriter) -> N
     made = server.answer(seen)
     if made is not None:
         writer.write(made)
+        if b"connection: close" in made:
+            await writer.drain()
+            writer.close()
     elif path.startswith("/slow/"):
         await asyncio.sleep(float(path.removeprefix("/slow/")))
         writer.write(response("200 OK", b"late"))
@@ -97,7 +100,8 @@ async def _answer(server: Server, seen: Seen, writer: asyncio.StreamWriter) -> N
         writer.close()
     else:
         writer.write(response("200 OK", seen.body or b"ok", "x-one: 1", "x-two: a", "x-two: b"))
-    await writer.drain()
+    if not writer.is_closing():
+        await writer.drain()
 
 
 @asynccontextmanager

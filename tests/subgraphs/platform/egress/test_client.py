@@ -250,3 +250,40 @@ async def test_tls_is_verified_against_the_name(tmp_path: Path) -> None:
         await trusting.close()
         await strict.close()
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nto the end", 200, b"to the end"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nx-t: 1\r\n\r\n",
+            200,
+            b"abcde",
+        ),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na", 200, b"a"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, b"ok"),
+    ],
+)
+async def test_framings(server: Server, egress: Egress, raw: bytes, status: int, body: bytes) -> None:
+    """RFC 9112, 6.3; twice each, so that what is left of one answer never begins the next."""
+    server.answer = lambda seen: raw
+    for _ in range(2):
+        answer = await egress.request("GET", server.url())
+        assert (answer.status, answer.body) == (status, body)
+
+
+async def test_a_head_has_no_body(server: Server, egress: Egress) -> None:
+    server.answer = lambda seen: b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
+    assert (await egress.request("HEAD", server.url())).body == b""
+    assert (await egress.request("HEAD", server.url())).status == 200
+    assert server.connections == 1
+
+
+async def test_more_than_one_answer_is_not_believed(server: Server, egress: Egress) -> None:
+    server.answer = lambda seen: response("200 OK", b"a") + response("200 OK", b"forged")
+    for _ in range(3):
+        answer = await egress.request("GET", server.url())
+        assert (answer.body, len(answer.headers)) == (b"a", 1)
+    assert server.connections == 3
