@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Protocol, TypeAlias
 from uuid import UUID
 from weakref import WeakValueDictionary
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from subgraphs.platform.domain import Conflict, Event, Invalid, Limited, Unauthenticated
 
@@ -30,7 +31,6 @@ FORGOTTEN = timedelta(minutes=15)
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
-_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}")
 
 
 class WrongCredentials(Unauthenticated):
@@ -101,7 +101,7 @@ class Newcomer:
             name=_named(name, "name"),
             organisation=_named(organisation, "organisation"),
             locale=_matching(locale or "en", _LOCALE, "locale", "a language tag such as en or de-CH"),
-            time_zone=_matching(time_zone or "UTC", _ZONE, "timeZone", "an IANA zone such as Europe/Zurich"),
+            time_zone=_zone(time_zone or "UTC"),
         )
 
 
@@ -129,6 +129,19 @@ def _matching(text: str, pattern: re.Pattern[str], field: str, wanted: str) -> s
     if not pattern.fullmatch(text):
         raise Invalid(f"This must be {wanted}.", code=f"{field.lower()}_malformed", field=field)
     return text
+
+
+def _zone(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Invalid(
+            "There is no such time zone.",
+            code="timezone_unknown",
+            field="timeZone",
+            next_step="Say Europe/Zurich or UTC.",
+        ) from None
+    return zone
 
 
 @dataclass(frozen=True, slots=True)

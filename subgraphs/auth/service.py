@@ -71,7 +71,7 @@ class Auth:
     async def sign_up(self, newcomer: Newcomer, password: str) -> commands.Started | UUID:
         """A session if the saga completes within ANSWER_SECONDS, else the sign-up's id."""
         hashed = await commands.new_password(newcomer, password, self.means)
-        id = uuid7()  # noqa: A001 - the word of the domain
+        id = uuid7()
         with self.completed.expect(str(id)) as answer:
             requested = await commands.sign_up(newcomer, hashed, self.means, id=id)
             heard = await answer(ANSWER_SECONDS)
