@@ -19,7 +19,7 @@ def subgraphs() -> list[str]:
 
 @pytest.mark.parametrize("name", subgraphs())
 def test_a_subgraph_is_whole(name: str) -> None:
-    """Its files or packages (commands, queries, events and consumers where it has any), a docstring, a history, an SDL, an entry in rover.yaml, tests."""
+    """Its files or packages, a docstring, a history, an SDL, an entry in rover.yaml, tests."""
     folder = ROOT / "subgraphs" / name
     for part in FILES:
         assert (folder / f"{part}.py").exists() or (folder / part).is_dir(), f"{name} has no {part}"
