@@ -111,7 +111,7 @@ def _url(values: Mapping[str, Any]) -> str:
     pairs = [(name, each) for name, value in query.items() for each in (value if isinstance(value, list) else [value])]
     if not pairs:
         return url
-    plain, hash_, _ = url.partition("#")
+    plain = url.partition("#")[0]
     joint = "&" if "?" in plain else "?"
     return (
         plain + joint + urlencode([(name, _form(value)) for name, value in pairs if value is not None], quote_via=quote)

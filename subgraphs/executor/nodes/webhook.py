@@ -28,7 +28,7 @@ NODE = NodeType(
         type="core.webhook",
         title="Webhook trigger",
         summary="Starts the run when its URL is called; brings one item with method, path, query, headers and body. "
-        "How callers prove themselves is set on the endpoint, for secrets never stand in a definition.",
+        "The secret that callers share is set on its endpoint, for secrets never stand in a definition.",
         category="trigger",
         inputs=(),
         trigger=True,
@@ -50,6 +50,52 @@ NODE = NodeType(
                     "title": "Answer",
                     "description": "now: 202 at once. done: when the run has ended, with the items of its last step. "
                     "node: what a Respond node says.",
+                },
+                "timeout": {
+                    "type": "string",
+                    "format": "duration",
+                    "default": "PT30S",
+                    "title": "Longest wait",
+                    "description": "How long a caller waits for done or node (ISO 8601, at most PT5M); then 202 with a "
+                    "status link.",
+                    "x-show": {"respond": ["done", "node"]},
+                },
+                "auth": {
+                    "type": "string",
+                    "enum": ["none", "header", "hmac", "github"],
+                    "default": "none",
+                    "title": "Authentication",
+                    "description": "none; header: a shared secret in a header; hmac: SHA-256 over the body with a "
+                    "shared secret; github: as GitHub signs.",
+                },
+                "headerName": {
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9-]{1,64}$",
+                    "title": "Header",
+                    "description": "Where secret or signature stands: X-Webhook-Secret or X-Signature-256 by default.",
+                    "x-show": {"auth": ["header", "hmac"]},
+                },
+                "dedupe": {
+                    "type": "string",
+                    "enum": ["auto", "id", "body", "none"],
+                    "default": "auto",
+                    "title": "Duplicates",
+                    "description": "How a repeated call is known: by the delivery id of a known service, by an id "
+                    "header, by the body, or not at all.",
+                },
+                "dedupeHeader": {
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9-]{1,64}$",
+                    "title": "Id header",
+                    "x-show": {"dedupe": ["id"]},
+                },
+                "dedupeWindow": {
+                    "type": "string",
+                    "format": "duration",
+                    "default": "P1D",
+                    "title": "Remembered for",
+                    "description": "How long a call is remembered (ISO 8601).",
+                    "x-show": {"dedupe": ["auto", "id", "body"]},
                 },
             }
         ),

@@ -1,0 +1,212 @@
+"""The HTTP node against a real server: what it sends, what comes back, and what it does when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from subgraphs.engine.step import StepOutcome
+from subgraphs.executor.runner import Runner, Tools
+from subgraphs.platform.egress import Egress
+from tests.subgraphs.executor.steps import request
+from tests.subgraphs.platform.egress.evil import Server, response, serving
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with serving() as running:
+        yield running
+
+
+@pytest.fixture
+async def runner(server: Server) -> AsyncIterator[Runner]:
+    egress = Egress([server.host])
+    yield Runner(Tools(egress=egress))
+    await egress.close()
+
+
+async def call(runner: Runner, parameters: dict[str, Any], *items: dict[str, Any], **changes: Any) -> StepOutcome:
+    return await runner.run(request("core.http", parameters, *(items or ({},)), **changes))
+
+
+def only(outcome: StepOutcome) -> dict[str, Any]:
+    assert outcome.error is None
+    return outcome.outputs["main"][0].json
+
+
+async def test_a_get_reads(server: Server, runner: Runner) -> None:
+    server.answer = lambda seen: response(
+        "200 OK", b'{"a":[1,2.5]}', "content-type: application/json", "x-a: 1", "x-a: 2"
+    )
+    got = only(
+        await call(runner, {"url": server.url("/x?b=1"), "query": {"q": "{{ item.q }}", "l": [1, "ä"]}}, {"q": "a b"})
+    )
+    assert got["status"] == 200
+    assert got["body"] == {"a": [1, 2.5]}
+    assert got["headers"]["x-a"] == "1, 2"
+    assert server.seen[0].line == "GET /x?b=1&q=a%20b&l=1&l=%C3%A4 HTTP/1.1"
+    assert "idempotency-key" not in server.seen[0].headers
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "kind"),
+    [
+        (
+            {"body": "json", "json": {"id": "{{ item.id }}", "n": [1, None]}},
+            b'{"id":7,"n":[1,null]}',
+            "application/json",
+        ),
+        ({"body": "form", "form": {"a": "x y", "b": 1}}, b"a=x+y&b=1", "application/x-www-form-urlencoded"),
+        ({"body": "text", "text": "Hi {{ item.id }}"}, b"Hi 7", "text/plain; charset=utf-8"),
+        ({"body": "raw", "text": "<a/>", "contentType": "application/xml"}, b"<a/>", "application/xml"),
+        ({"body": "none"}, b"", None),
+    ],
+)
+async def test_bodies(
+    server: Server, runner: Runner, parameters: dict[str, Any], body: bytes, kind: str | None
+) -> None:
+    only(await call(runner, {"url": server.url(), "method": "POST", **parameters}, {"id": 7}))
+    assert server.seen[0].body == body
+    assert server.seen[0].headers.get("content-type") == kind
+    assert server.seen[0].headers["idempotency-key"] == "key-1"
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "expected"),
+    [
+        ("json", b'{"a":1}', {"a": 1}),
+        ("json", b"[1]", {"body": [1]}),
+        ("text", b"\xc3\xa9", {"body": "é"}),
+    ],
+)
+async def test_responses(server: Server, runner: Runner, form: str, body: bytes, expected: Any) -> None:
+    server.answer = lambda seen: response("200 OK", body)
+    assert only(await call(runner, {"url": server.url(), "response": form})) == expected
+
+
+@pytest.mark.shows("EX-04", "XR-22")
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable", "header", "after"),
+    [
+        ("404 Not Found", "user", False, None, None),
+        ("422 No", "user", False, None, None),
+        ("429 Slow Down", "limit", True, "retry-after: 7", 7.0),
+        ("503 Busy", "infrastructure", True, "retry-after: 99999999", 86400.0),
+        ("500 Oops", "infrastructure", True, "retry-after: soon", None),
+        ("501 Never", "infrastructure", False, None, None),
+    ],
+)
+async def test_a_status_is_a_typed_error(
+    server: Server, runner: Runner, status: str, kind: str, retryable: bool, header: str | None, after: float | None
+) -> None:
+    server.answer = lambda seen: response(status, b"why", *([header] if header else []))
+    error = (await call(runner, {"url": server.url()})).error
+    assert error is not None
+    assert error.code == f"http.status.{status[:3]}"
+    assert (error.kind, error.retryable, error.retry_after) == (kind, retryable, after)
+    assert error.detail["body"] == "why"
+    assert only(await call(runner, {"url": server.url(), "failOnStatus": False}))["status"] == int(status[:3])
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "code", "kind", "retryable"),
+    [
+        ("/hang-up", {"method": "GET"}, "http.disconnected", "infrastructure", True),
+        ("/hang-up", {"method": "PUT"}, "http.disconnected", "infrastructure", True),
+        ("/hang-up", {"method": "POST"}, "http.outcome_unknown", "user", False),
+        ("/hang-up", {"method": "POST", "effect": "keyed"}, "http.disconnected", "infrastructure", True),
+        ("/slow/60", {"timeout": 0.1}, "http.timeout", "timeout", True),
+        ("/slow/60", {"timeout": 0.1, "method": "PATCH"}, "http.outcome_unknown", "user", False),
+        ("/endless", {"maxBytes": 1000}, "http.too_large", "limit", False),
+        ("/", {"response": "json"}, "http.not_json", "user", False),
+        ("/", {"headers": {"x-a": "1\r\nx-b: 2"}}, "http.header", "user", False),
+        ("/", {"headers": {"Host": "evil"}}, "http.header", "user", False),
+        ("/", {"query": [1]}, "parameter.invalid", "user", False),
+        ("/", {"timeout": "{{ 'x' }}"}, "parameter.invalid", "user", False),
+        ("/", {"method": "{{ 'BREW' }}"}, "parameter.invalid", "user", False),
+    ],
+)
+async def test_failures(
+    server: Server, runner: Runner, path: str, parameters: dict[str, Any], code: str, kind: str, retryable: bool
+) -> None:
+    error = (await call(runner, {"url": server.url(path), **parameters})).error
+    assert error is not None
+    assert (error.code, error.kind, error.retryable) == (code, kind, retryable)
+
+
+@pytest.mark.shows("S01", "S04")
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:{0}/", "http://[::ffff:127.0.0.1]:{0}/", "http://169.254.169.254/", "file:///etc/passwd"]
+)
+async def test_the_guard_stands_before_it(server: Server, url: str) -> None:
+    egress = Egress()
+    error = (await call(Runner(Tools(egress=egress)), {"url": "{{ item.u }}"}, {"u": url.format(server.port)})).error
+    assert error is not None
+    assert error.code in ("http.address", "http.scheme")
+    assert server.connections == 0
+    await egress.close()
+
+
+async def test_items_are_called_side_by_side_and_leave_in_order(server: Server, runner: Runner) -> None:
+    def answer(seen: Any) -> bytes | None:
+        return None if "/slow" in seen.line else response("200 OK", seen.line.encode())
+
+    server.answer = answer
+    started = time.perf_counter()
+    paths = [f"/slow/{0.3 if n % 2 else 0.1}?{n}".split("?")[0] for n in range(20)]
+    outcome = await call(
+        runner, {"url": server.url("{{ item.p }}"), "response": "text"}, *({"p": path} for path in paths)
+    )
+    assert time.perf_counter() - started < 3, "one after the other takes four seconds"
+    assert [item.source[0].index for item in outcome.outputs["main"]] == list(range(20))
+
+
+async def test_keys_differ_by_item_and_stay_by_attempt(server: Server, runner: Runner) -> None:
+    for attempt in (1, 2):
+        await call(runner, {"url": server.url(), "method": "POST", "parallel": 1}, {}, {}, attempt=attempt)
+    keys = [seen.headers["idempotency-key"] for seen in server.seen]
+    assert keys[:2] == keys[2:]
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.shows("EX-05")
+@pytest.mark.parametrize(("on_error", "port"), [("continue", "main"), ("output", "error")])
+async def test_one_bad_item_does_not_spoil_the_others(server: Server, runner: Runner, on_error: str, port: str) -> None:
+    server.answer = lambda seen: response("404 Not Found" if "/bad" in seen.line else "200 OK")
+    items = ({"p": "/a"}, {"p": "/bad"}, {"n": 1})
+    outcome = await call(runner, {"url": server.url("{{ item.p }}")}, *items, on_error=on_error)
+    assert outcome.error is None
+    failed = [item.json for item in outcome.outputs[port] if "error" in item.json]
+    assert [one["error"]["code"] for one in failed] == ["http.status.404", "expression.no_such_key"]
+    assert failed[0]["p"] == "/bad"
+
+
+@pytest.mark.shows("EX-08")
+async def test_cancelling_ends_the_calls(server: Server, runner: Runner) -> None:
+    task = asyncio.create_task(call(runner, {"url": server.url("/slow/60")}, {}, {}, {}))
+    while len(server.seen) < 3:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert runner.busy == 0
+
+
+async def test_a_step_that_takes_too_long_is_a_timeout(server: Server, runner: Runner) -> None:
+    outcome = await call(runner, {"url": server.url("/slow/60"), "effect": "keyed"}, timeout=0.2)
+    assert outcome.error is not None
+    assert outcome.error.kind == "timeout"
+
+
+async def test_what_was_sent_is_what_the_author_wrote(server: Server, runner: Runner) -> None:
+    await call(
+        runner,
+        {"url": server.url(), "method": "POST", "body": "json", "json": "{{ item }}"},
+        {"__proto__": 1, "é": None},
+    )
+    assert orjson.loads(server.seen[0].body) == {"__proto__": 1, "é": None}
