@@ -40,7 +40,10 @@ def build(ground: Ground) -> Subgraph:
         return Context.of(caller, reading, kept, catalogue, activations)
 
     async def knows_the_catalogue() -> None:
-        await catalogue()
+        """Raises while nothing was announced, or not yet what the Executor of this very process announces."""
+        known = (await catalogue()).digest
+        if known != getattr(ground.ports.get("executor"), "digest", known):
+            raise domain.Unready
 
     return Subgraph(
         name="workflow", schema=schema, context=context, ready=[("catalogue of node types", knows_the_catalogue)]

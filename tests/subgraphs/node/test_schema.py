@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -225,3 +226,6 @@ async def test_the_subgraph_is_ready_once_it_knows_the_catalogue(fresh_settings:
             await check()
         await announce(ground, "d1", MANIFESTS)
         await check()
+        ground.ports["executor"] = SimpleNamespace(digest="d2")
+        with pytest.raises(Limited):
+            await check()

@@ -294,7 +294,7 @@ async def intruded(graph: Graph, eve: Caller, workflow: str) -> list[Any]:
     return found
 
 
-@pytest.mark.shows("TE-02")
+@pytest.mark.shows("TE-02", "T01", "T08")
 @pytest.mark.parametrize("filtered", [True, False], ids=["both walls", "row-level security alone"])
 async def test_another_tenants_workflow_and_a_random_id_are_answered_alike(
     graph: Graph, settings: Settings, filtered: bool
