@@ -8,6 +8,7 @@ from typing import cast
 from uuid import UUID
 
 from resolvers.entities import loader
+from subgraphs.engine.run import Event, Finished, Run
 from subgraphs.engine.step import Executor
 from subgraphs.execution import consumers, events, queries
 from subgraphs.execution.desk import TOPIC, TenantDesk
@@ -18,7 +19,7 @@ from subgraphs.execution.runner.sweep import Sweep
 from subgraphs.execution.schema import Context, schema
 from subgraphs.execution.storage import WRITTEN
 from subgraphs.execution.watching import Watching
-from subgraphs.platform.domain import Caller
+from subgraphs.platform.domain import Caller, Invalid
 from subgraphs.platform.server import Ground, Incoming, Subgraph
 
 GRACE = 10.0  # seconds running bodies get when the process is told to stop
@@ -38,7 +39,8 @@ class Service:
             objects=ground.objects,
             loading=self.loading,
             limit=ground.settings.claim_check_bytes,
-            told=lambda run, version, told: self.watching.told(run, version, told),
+            told=self._told,
+            span=lambda: ground.telemetry.span if ground.telemetry.tracer is not None else None,
         )
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
 
@@ -58,7 +60,20 @@ class Service:
             self._loading = Loading(rows, self.ground.objects, Plans(rows))
         return self._loading
 
+    def _told(self, run: Run, version: int, told: Sequence[Event]) -> None:
+        """Events that were just committed here."""
+        self.watching.told(run, version, told)
+        if run.final and told and isinstance(told[-1], Finished) and run.started is not None:
+            seconds = (told[-1].at - run.started.at) / 1e6
+            self.ground.telemetry.metrics.finished(run.status.upper(), seconds)
+
     async def start(self) -> None:
+        if "executor" not in self.ground.ports:
+            raise Invalid(
+                "Execution runs its steps through Executor, which is not served by this process.",
+                code="executor_absent",
+                next_step="Serve both together: linkflow serve execution executor.",
+            )
         self._sweep = Sweep(self.runner, self.loading().rows)
         self._sweep.start()
         self.watching.start()

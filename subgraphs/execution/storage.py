@@ -204,6 +204,10 @@ MAIL = """
 select tenant, run, id, kind, data from execution.inbox where part = any($1::smallint[]) order by id limit 500
 """
 FINAL = "select status >= 4 as final from execution.run where tenant = $1 and id = $2"
+OVER = """
+delete from execution.timer t using execution.run r
+where t.tenant = $1 and t.run = $2 and t.name = $3 and r.tenant = t.tenant and r.id = t.run and r.status >= 4
+"""
 EXPIRED = "delete from execution.start_key where until < clock_timestamp()"
 DISCARD = "delete from execution.inbox where tenant = $1 and run = $2 and id = $3"
 WATCHED = "select id, version from execution.run where (tenant, id) in (select * from unnest($1::uuid[], $2::uuid[]))"

@@ -11,7 +11,6 @@ import asyncio
 import os
 import sys
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -19,7 +18,7 @@ import httpx
 from subgraphs.engine.step import Item, StepError, StepOutcome, StepRequest, Wait
 from subgraphs.execution import service
 from subgraphs.platform.domain import Event
-from subgraphs.platform.server import Ground, ground_opened
+from subgraphs.platform.server import Ground, Subgraph, ground_opened
 from subgraphs.platform.settings import Settings
 from subgraphs.platform.telemetry import configure_logs
 
@@ -83,9 +82,12 @@ class Door:
 async def main(effects: int, tenant: UUID, workflow: UUID) -> None:
     settings = Settings.load(os.environ)
     configure_logs(settings)
-    async with ground_opened(settings, [service.build]) as ground:
-        executor: Any = Effects(effects)
-        ground.ports["executor"] = executor
+
+    def build(ground: Ground) -> Subgraph:
+        ground.ports["executor"] = Effects(effects)
+        return service.build(ground)
+
+    async with ground_opened(settings, [build]) as ground:
         server = await asyncio.start_server(Door(ground, tenant, workflow).serve, "127.0.0.1", 0)
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.Event().wait()

@@ -20,6 +20,7 @@ from subgraphs.engine.run.events import (
     StepWaiting,
     decode,
     encode,
+    encode_one,
 )
 from subgraphs.engine.run.lineage import ancestor
 from subgraphs.engine.run.plan import Plan, PlanNode, Unrunnable
@@ -55,6 +56,7 @@ __all__ = [
     "decide",
     "decode",
     "encode",
+    "encode_one",
     "evolve",
     "replay",
     "restore",

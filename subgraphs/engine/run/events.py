@@ -133,6 +133,11 @@ def encode(events: list[Event]) -> bytes:
     return _encoder.encode(events)
 
 
+def encode_one(event: Event) -> bytes:
+    """One event; a chunk is several of them in brackets, separated by commas."""
+    return _encoder.encode(event)
+
+
 def decode(chunk: bytes) -> list[Event]:
     """The events of a chunk; raises msgspec.ValidationError on a vocabulary this code does not know."""
     return _decoder.decode(chunk)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from zlib import crc32
 
@@ -16,6 +17,10 @@ from subgraphs.execution.domain import moment
 from subgraphs.execution.storage import key
 
 log = structlog.get_logger("linkflow.execution")
+
+
+Span = Callable[..., AbstractContextManager[None]]
+"""Opens a span around a block: (name, headers of a trace to join or None, attributes)."""
 
 
 class Nodes(Mapping[str, Sequence[Item]]):
@@ -87,20 +92,29 @@ def request(run: Run, node: PlanNode, attempt: int, at: int, shared: Mapping[str
     )
 
 
-def pure(executor: Executor, asked: StepRequest) -> StepOutcome:
+def _spanned(span: Span | None, asked: StepRequest) -> AbstractContextManager[None]:
+    if span is None:
+        return nullcontext()
+    words = {"execution": str(asked.execution), "node": asked.node, "type": asked.type, "attempt": asked.attempt}
+    return span("step", None, **{f"linkflow.{name}": value for name, value in words.items()})
+
+
+def pure(executor: Executor, asked: StepRequest, span: Span | None = None) -> StepOutcome:
     """Runs a body that only computes."""
     try:
-        return executor.run_pure(asked)
+        with _spanned(span, asked):
+            return executor.run_pure(asked)
     except Exception:  # the boundary to node code: the run fails typed, the process lives
         log.exception("body_raised", execution=str(asked.execution), node=asked.node)
         return _broken()
 
 
-async def outside(executor: Executor, asked: StepRequest) -> tuple[StepOutcome, float]:
+async def outside(executor: Executor, asked: StepRequest, span: Span | None = None) -> tuple[StepOutcome, float]:
     """Runs any body: (outcome, milliseconds). The executor keeps the timeout, counted from when it begins the body."""
     began = time.perf_counter()
     try:
-        outcome = await executor.run(asked)
+        with _spanned(span, asked):
+            outcome = await executor.run(asked)
     except Exception:  # the boundary to node code: the run fails typed, the process lives
         log.exception("body_raised", execution=str(asked.execution), node=asked.node)
         outcome = _broken()

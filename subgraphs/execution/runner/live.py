@@ -10,8 +10,21 @@ from uuid import UUID
 
 import msgspec
 
-from subgraphs.engine.run import Command, Event, Finished, Replied, Run, Started, decide, encode, evolve, snapshot
-from subgraphs.engine.step import StepError
+from subgraphs.engine.run import (
+    Command,
+    Complete,
+    Event,
+    Finished,
+    Replied,
+    Run,
+    Started,
+    decide,
+    encode,
+    encode_one,
+    evolve,
+    snapshot,
+)
+from subgraphs.engine.step import StepError, StepOutcome
 from subgraphs.execution import events as published
 from subgraphs.execution.domain import CODES, moment
 from subgraphs.execution.storage import INBOX, JOURNAL, RUN, SNAPSHOT, TIMER
@@ -33,6 +46,7 @@ class Live:
     committed: int = 0
     snapshotted: int = 0
     fresh: list[Event] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
     timers: dict[str, int] = field(default_factory=dict)
     mail: list[UUID] = field(default_factory=list)
     bodies: dict[str, tuple[int, asyncio.Task[None]]] = field(default_factory=dict)
@@ -41,11 +55,23 @@ class Live:
     gone: bool = False
 
     def apply(self, command: Command) -> list[Event]:
-        """Decides and evolves; the events wait for the next commit."""
+        """Decides and evolves; the events wait, encoded, for the next commit. Output that is no JSON fails its step
+        here, before anything has happened."""
         events = decide(self.run, command)
+        try:
+            encoded = [encode_one(_lean(event)) for event in events]
+        except (TypeError, ValueError, OverflowError, RecursionError) as fault:
+            if not isinstance(command, Complete) or command.outcome.error is not None:
+                raise
+            told = f"What the step put out is not JSON: {type(fault).__name__}."
+            error = StepError("step.output_invalid", told)
+            return self.apply(
+                Complete(command.at, command.node, command.attempt, StepOutcome(error=error), command.took)
+            )
         for event in events:
             evolve(self.run, event)
         self.fresh += events
+        self.encoded += encoded
         return events
 
     @property
@@ -70,6 +96,7 @@ def cut(live: Live) -> Cut:
     """Takes everything fresh. The run's state is exactly what these events lead to."""
     run, lease = live.run, live.lease
     events, live.fresh = live.fresh, []
+    encoded, live.encoded = live.encoded, []
     unit = Unit(
         tenant=run.tenant,
         id=run.id,
@@ -91,7 +118,7 @@ def cut(live: Live) -> Cut:
     return Cut(
         events=events,
         unit=unit,
-        chunk=encode([_lean(event) for event in events]),
+        chunk=b"[%b]" % b",".join(encoded),
         kept=kept,
         replies=[event for event in events if isinstance(event, Replied)],
         finished=bool(events) and isinstance(events[-1], Finished),
@@ -145,6 +172,32 @@ def _timers(live: Live, unit: Unit) -> None:
         if name not in run.timers:
             unit.deletes.append((TIMER.name, (run.tenant, run.id, name)))
     live.timers = dict(run.timers)
+
+
+def ending(head: Mapping[str, Any], lease: Lease, at: int) -> Unit:
+    """Ends a run whose journal cannot be read, from its head alone."""
+    error = StepError("execution.unreadable", "What the run had done cannot be read back.", "infrastructure")
+    version = head["version"] + 1
+    changes = {
+        "version": version,
+        "epoch": lease.epoch,
+        "status": CODES["failed"],
+        "finished_at": moment(at),
+        "error": _short(error),
+    }
+    unit = Unit(
+        tenant=head["tenant"],
+        id=head["id"],
+        partition=lease.partition,
+        epoch=lease.epoch,
+        expected=head["version"],
+        version=version,
+        head_table=RUN.name,
+        head=tuple(changes.get(name, head[name]) for name in RUN.names),
+    )
+    last = encode([Finished(at=at, status="failed", error=error)])
+    unit.rows.append((JOURNAL.name, (unit.tenant, unit.id, version, unit.epoch, last)))
+    return unit
 
 
 async def complete(live: Live, taken: Cut, objects: Objects, limit: int) -> Unit:

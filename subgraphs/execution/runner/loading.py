@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from subgraphs.engine.run import Event, Made, Plan, Run, Started, decode, replay, restore
@@ -30,6 +32,15 @@ class Rows(Protocol):
 
 class NotHeld(LookupError):
     """A release that has not reached us yet; the event that asks for it is tried again."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """A run as the database has it: its head row, and its state or why that could not be read."""
+
+    head: Mapping[str, Any]
+    run: Run | None = None
+    fault: Exception | None = None
 
 
 class Plans:
@@ -99,21 +110,32 @@ class Loading:
             found[row["run"]] += events[max(0, skip[row["run"]] - first) :]
         return found
 
-    async def runs(self, keys: Sequence[Key]) -> list[tuple[Run, int]]:
-        """The runs as committed, each with its partition; unknown ones are left out."""
+    async def runs(self, keys: Sequence[Key]) -> list[Stored]:
+        """The runs as committed; unknown ones are left out. One that cannot be read does not hold up the others."""
         tenants, ids = [tenant for tenant, _ in keys], [run for _, run in keys]
         heads = await self.rows.fetch(storage.RUNS, tenants, ids)
         kept = {row["run"]: row for row in await self.rows.fetch(storage.SNAPSHOTS, tenants, ids)}
         after = [kept[id]["version"] if id in kept else 0 for id in ids]
-        journal = await self.journal(keys, after)
+        chunks: dict[UUID, list[Mapping[str, Any]]] = {}
+        for row in await self.rows.fetch(storage.CHUNKS, tenants, ids, after):
+            chunks.setdefault(row["run"], []).append(row)
         found = []
         for head in heads:
-            run = await self._folded(head, kept.get(head["id"]), journal[head["id"]])
-            found.append((run, head["part"]))
+            stored = Stored(head)
+            try:
+                stored.run = await self._folded(head, kept.get(head["id"]), chunks.get(head["id"], []))
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                raise
+            except Exception as fault:  # noqa: BLE001 - one run's: its owner logs it, and the others go on
+                stored.fault = fault
+            found.append(stored)
         return found
 
-    async def _folded(self, head: Mapping[str, Any], kept: Mapping[str, Any] | None, events: list[Event]) -> Run:
+    async def _folded(
+        self, head: Mapping[str, Any], kept: Mapping[str, Any] | None, chunks: Sequence[Mapping[str, Any]]
+    ) -> Run:
         tenant, id = head["tenant"], head["id"]
+        events = [event for row in chunks for event in await self.events(tenant, bytes(row["data"]))]
         if kept is not None:
             state = opened(await self.chunk(tenant, bytes(kept["data"])))
             assert state.started is not None  # noqa: S101 - snapshots are taken of begun runs
@@ -122,4 +144,4 @@ class Loading:
             started = events[0]
             assert isinstance(started, Started)  # noqa: S101 - the first event of every run
             run = Run.blank(id, tenant, await self.plans.of(tenant, started))
-        return replay(run, events)
+        return replay(run, events[max(0, run.version - head["version"] + len(events)) :])

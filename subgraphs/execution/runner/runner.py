@@ -19,11 +19,11 @@ from subgraphs.engine.run import Command, Complete, Event, Recover, Run, StepSta
 from subgraphs.engine.run.commands import Fail
 from subgraphs.engine.step import Executor, StepError
 from subgraphs.execution.runner import bodies
-from subgraphs.execution.runner.live import Cut, Live, complete, cut
-from subgraphs.execution.runner.loading import Key, Loading
+from subgraphs.execution.runner.live import Cut, Live, complete, cut, ending
+from subgraphs.execution.runner.loading import Key, Loading, Stored
 from subgraphs.execution.storage import OPEN
 from subgraphs.platform.leases import Lease, Leases
-from subgraphs.platform.objects import Objects
+from subgraphs.platform.objects import Damaged, Objects
 from subgraphs.platform.writer import Writer
 
 log = structlog.get_logger("linkflow.execution")
@@ -53,10 +53,11 @@ class Runner:
         loading: Callable[[], Loading],
         limit: int,
         told: Told,
+        span: Callable[[], bodies.Span | None] = lambda: None,
     ) -> None:
         self._executor, self._loading = executor, loading
         self.writer, self.leases, self.objects = writer, leases, objects
-        self.limit, self.told = limit, told
+        self.limit, self.told, self.span = limit, told, span
         self.runs: dict[UUID, Live] = {}
         self.draining = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,17 +109,25 @@ class Runner:
             self._reading[wanted] = done
         try:
             before = dict(self.leases.owned)
-            for run, partition in await self._loading().runs(keys):
-                lease = self.leases.owned.get(partition)
-                if lease is None or before.get(partition) != lease or run.final or run.id in self.runs:
-                    continue
-                live = self.runs[run.id] = Live(run, lease, committed=run.version, snapshotted=run.version)
-                live.timers = dict(run.timers)
-                live.apply(Recover(at=now()))
+            for stored in await self._loading().runs(keys):
+                lease = self.leases.owned.get(stored.head["part"])
+                if lease is not None and before.get(lease.partition) == lease:
+                    await self._adopt(stored, lease)
         finally:
             for _, wanted in keys:
                 self._reading.pop(wanted, None)
             done.set()
+
+    async def _adopt(self, stored: Stored, lease: Lease) -> None:
+        run = stored.run
+        if run is None:
+            log.error("run_unreadable", execution=str(stored.head["id"]), exc_info=stored.fault)
+            if isinstance(stored.fault, RecursionError | Damaged):
+                await self.writer.commit(units=[ending(stored.head, lease, now())])
+        elif not run.final and run.id not in self.runs:
+            live = self.runs[run.id] = Live(run, lease, committed=run.version, snapshotted=run.version)
+            live.timers = dict(run.timers)
+            live.apply(Recover(at=now()))
 
     # One run moves
 
@@ -129,12 +138,12 @@ class Runner:
             return
         executor = self._executor()
         live.names = live.names or bodies.names(run)
-        deadline = time.perf_counter() + budget
+        span, deadline = self.span(), time.perf_counter() + budget
         while run.ready:
             node = run.plan.nodes[next(iter(run.ready))]
             attempt = run.steps[node.id].attempt + 1
             began = time.perf_counter()
-            outcome = bodies.pure(executor, bodies.request(run, node, attempt, now(), live.names))
+            outcome = bodies.pure(executor, bodies.request(run, node, attempt, now(), live.names), span)
             ended = time.perf_counter()
             live.apply(Complete(now(), node.id, attempt, outcome, (ended - began) * 1000))
             if ended > deadline:
@@ -223,7 +232,7 @@ class Runner:
         live.names = live.names or bodies.names(run)
         asked = bodies.request(run, run.plan.nodes[node], attempt, now(), live.names)
         try:
-            outcome, took = await bodies.outside(self._executor(), asked)
+            outcome, took = await bodies.outside(self._executor(), asked, self.span())
         finally:
             live.bodies.pop(node, None)
         self.ask(live, Complete(now(), node, attempt, outcome, took))

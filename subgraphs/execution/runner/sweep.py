@@ -13,7 +13,7 @@ import structlog
 from subgraphs.engine.run import Cancel, Fire
 from subgraphs.execution.runner.loading import Rows
 from subgraphs.execution.runner.runner import Runner, now
-from subgraphs.execution.storage import DISCARD, DUE, EXPIRED, FINAL, MAIL
+from subgraphs.execution.storage import DISCARD, DUE, EXPIRED, FINAL, MAIL, OVER
 
 log = structlog.get_logger("linkflow.execution")
 
@@ -77,7 +77,9 @@ class Sweep:
         runs = {live.run.id: live for live in found}
         for row in rows:
             live = runs.get(row["run"])
-            if live is not None:
+            if live is None:
+                await self.rows.fetch(OVER, row["tenant"], row["run"], row["name"])
+            else:
                 at = max(now(), live.run.timers.get(row["name"], 0))
                 self.runner.ask(live, Fire(at=at, timer=row["name"]))
         for live in found:

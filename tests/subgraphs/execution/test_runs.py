@@ -257,3 +257,51 @@ async def test_an_unrunnable_start_ends_as_a_failed_run_that_says_why(world: Wor
     made = await world.publish("workflow.draft.requested.v1", uuid7(), data)
     run = await world.finished(made)
     assert (run["status"], run["error"]["code"]) == ("FAILED", "execution.unrunnable")
+
+
+async def test_finished_runs_are_counted_by_how_they_ended(world: World) -> None:
+    def counted(status: str) -> float:
+        value = world.ground.telemetry.metrics.registry.get_sample_value
+        return value("workflow_executions_total", {"status": status}) or 0.0
+
+    before = counted("SUCCEEDED"), counted("FAILED")
+    await world.finished((await world.start(await world.release(CHAIN)))["id"])
+    world.executor.faults["bad"] = [StepError("test.bad", "Bad.")]
+    bad = await world.release(definition("a:manual", "bad:call", edges="a>bad"))
+    await world.finished((await world.start(bad))["id"])
+    assert (counted("SUCCEEDED"), counted("FAILED")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_what_the_database_refuses_ends_the_run_typed_and_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer name no text column takes: the flush that carries it fails alone."""
+    graph = definition("a:manual", "b:call", ("pause:wait", {"seconds": 60}, {}), edges="a>b b>pause")
+    gate = world.executor.gate("b")
+    gate.clear()
+    begun = await world.start(await world.release(graph))
+    live = world.ground.ports["execution"].runs[UUID(begun["id"])]
+    live.run.timers["bad\x00name"] = 2**52
+    gate.set()
+    other = await world.start(await world.release(CHAIN))
+    assert (await world.finished(other["id"]))["status"] == "SUCCEEDED"
+    run = await world.finished(begun["id"])
+    assert (run["status"], run["error"]["code"]) == ("FAILED", "execution.unstorable")
+
+
+def _deep() -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for _ in range(20_000):
+        nested = {"n": nested}
+    return nested
+
+
+@pytest.mark.parametrize("output", [{"o": object()}, {"s": "\ud800"}, _deep()], ids=["object", "surrogate", "deep"])
+async def test_output_that_is_no_json_fails_its_step_and_nothing_else(world: World, output: dict[str, Any]) -> None:
+    world.executor.outputs["odd"] = output
+    workflow = await world.release(definition("a:manual", "odd:set", edges="a>odd"))
+    run = await world.finished((await world.start(workflow))["id"])
+    assert (run["status"], run["error"]["code"]) == ("FAILED", "step.output_invalid")
+    continued = definition("a:manual", ("odd:set", {}, {"onError": "output"}), "c:set", edges="a>odd odd.error>c")
+    run = await world.finished((await world.start(await world.release(continued)))["id"])
+    assert run["status"] == "SUCCEEDED"

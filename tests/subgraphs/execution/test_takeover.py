@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from subgraphs.engine.run import Cancel
@@ -17,6 +18,12 @@ from subgraphs.platform.settings import Settings
 from tests.subgraphs.execution.world import World, definition, eventually, opened
 
 STAIRS = definition("a:manual", "b:call", "c:call", "d:set", edges="a>b b>c c>d")
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies that tests hold are not waited for when a process closes."""
+    monkeypatch.setattr("subgraphs.execution.service.GRACE", 0.1)
 
 
 @pytest.fixture
@@ -58,7 +65,6 @@ async def test_the_next_owner_goes_on_exactly_where_the_journal_ends(
         "select count(*) from execution.snapshot where run = $1", UUID(begun["id"])
     )
     assert kept > 0
-    monkeypatch.setattr("subgraphs.execution.service.GRACE", 0.0)
     await first_stack.aclose()
     assert first.executor.stopped == ["c"]
     second = await open_second()
@@ -118,8 +124,9 @@ async def test_two_appends_to_one_version_have_one_winner(pair: Any) -> None:
     await eventually(lambda: mine.pump is None)
     units = []
     for reason in ("one", "two"):
-        (loaded,) = await runner._loading().runs([(first.tenant, mine.run.id)])
-        rival = Live(loaded[0], mine.lease, committed=loaded[0].version, timers=dict(loaded[0].timers))
+        (stored,) = await runner._loading().runs([(first.tenant, mine.run.id)])
+        loaded = stored.run
+        rival = Live(loaded, mine.lease, committed=loaded.version, timers=dict(loaded.timers))
         rival.apply(Cancel(at=1, reason=reason))
         units.append(await live.complete(rival, cut(rival), first.ground.objects, 1_000_000))
     outcomes = await asyncio.gather(*(first.ground.writer.commit(units=[unit]) for unit in units))
@@ -151,3 +158,45 @@ async def test_what_was_decided_under_a_lost_lease_is_refused_though_the_lease_w
     assert opened_run["status"] == "SUCCEEDED"
     rows = await engine.fetch("select version from execution.journal where run = $1 order by version", run)
     assert [row["version"] for row in rows] == sorted({row["version"] for row in rows})
+
+
+@pytest.mark.shows("EX-02")
+async def test_a_run_that_cannot_be_read_back_fails_typed_and_holds_nobody_up(pair: Any) -> None:
+    first, open_second, first_stack = pair
+    for name in ("b", "c"):
+        first.executor.gate(name)
+    workflow = await first.release(STAIRS)
+    broken, sound = [(await first.start(workflow))["id"] for _ in range(2)]
+    await eventually(lambda: len(first.executor.requests), 2)
+    deep = b'[{"e":"step.succeeded.v1","at":1,"node":"b","attempt":1,"outputs":{"main":[[' + b'{"n":' * 5000
+    admin = await asyncpg.connect(first.ground.settings.dsn("lf_admin"))
+    await admin.execute("update execution.journal set data = $1 where run = $2", deep, UUID(broken))
+    await admin.close()
+    await first_stack.aclose()
+    second = await open_second()
+    assert (await second.finished(sound))["status"] == "SUCCEEDED"
+    query = "query($id: ID!) { execution(id: $id) { status error { code } } }"
+
+    async def seen() -> Any:
+        return (await second.ask(query, id=broken))["execution"]
+
+    await eventually(seen, {"status": "FAILED", "error": {"code": "execution.unreadable"}})
+
+
+@pytest.mark.shows("EX-01")
+async def test_a_process_told_to_stop_lets_running_bodies_end(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subgraphs.execution.service.GRACE", 10.0)
+    first, open_second, first_stack = pair
+    first.executor.gate("b")
+    begun = await first.start(await first.release(STAIRS))
+    await eventually(lambda: len(first.executor.requests), 1)
+    closing = asyncio.create_task(first_stack.aclose())
+    await eventually(lambda: first.ground.ports["execution"].draining)
+    first.executor.gate("b").set()
+    await closing
+    assert first.executor.stopped == []
+    second = await open_second()
+    run = await second.finished(begun["id"])
+    attempts = {step["node"]: len(step["attempts"]) for step in run["steps"]}
+    assert attempts["b"] == 1
+    assert [request.node for request in second.executor.requests] == ["c"]

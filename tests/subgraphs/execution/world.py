@@ -61,6 +61,7 @@ class SmallExecutor:
     stopped: list[str] = field(default_factory=list)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     faults: dict[str, list[StepError]] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
 
     def effect(self, type: str, version: str) -> str:
         return str(TYPES[f"{type}@{version}"]["effect"])
@@ -75,6 +76,8 @@ class SmallExecutor:
             return StepOutcome(wait=Wait(until))
         if request.type == "core.respond":
             return StepOutcome(outputs={"main": items}, reply=Reply(201, {"x-a": "b"}, items[0].json))
+        if request.node in self.outputs:
+            return StepOutcome(outputs={"main": [Item(self.outputs[request.node])]})
         if not request.parameters:
             return StepOutcome(outputs={"main": items})
         return StepOutcome(outputs={"main": [Item({**item.json, **request.parameters}) for item in items]})
@@ -197,7 +200,11 @@ def someone(role: str = "owner", tenant: UUID | None = None) -> Caller:
 
 @asynccontextmanager
 async def opened(settings: Settings, executor: SmallExecutor | None = None) -> AsyncIterator[World]:
-    async with ground_opened(settings, [service.build]) as ground:
-        executor = executor or SmallExecutor()
+    executor = executor or SmallExecutor()
+
+    def build(ground: Ground) -> Subgraph:
         ground.ports["executor"] = executor
+        return service.build(ground)
+
+    async with ground_opened(settings, [build]) as ground:
         yield World(ground, ground.subgraphs[0], executor, someone())
