@@ -38,8 +38,8 @@ SIGN_UP = f"""mutation SignUp($input: SignUpInput!) {{ signUp(input: $input) {{ 
   ... on Session {{ accessToken }} ... on SignUpPending {{ id }} {PROBLEM} }} }}"""
 LOG_IN = f"""mutation LogIn($input: LogInInput!) {{ logIn(input: $input) {{ __typename
   ... on Session {{ accessToken }} {PROBLEM} }} }}"""
-FIND = """query Find($search: String!) { workflows(first: 1, search: $search) { nodes {
-  id name draft { number } currentRelease { number } } } }"""
+FIND = """query Find($search: String!) { workflows(first: 20, search: $search) { edges { node {
+  id name draft { number } currentRelease { number } } } } }"""
 CREATE = f"""mutation Create($input: CreateWorkflowInput!) {{ createWorkflow(input: $input) {{ __typename
   ... on Workflow {{ id name draft {{ number }} }} {PROBLEM} }} }}"""
 PUBLISH = f"""mutation Publish($input: PublishReleaseInput!) {{ publishRelease(input: $input) {{ __typename
@@ -48,7 +48,8 @@ ENDPOINTS = """query Endpoints($workflow: ID!) { endpoints(workflowId: $workflow
 CONFIGURE = f"""mutation Configure($input: ConfigureEndpointInput!) {{ configureEndpoint(input: $input) {{ __typename
   ... on Endpoint {{ id url auth }} {PROBLEM} }} }}"""
 WATCH = """subscription Watch($id: ID!) { executionEvents(executionId: $id, afterSeq: 0) {
-  seq type node nodeName status items error { code message } last } }"""
+  seq type node nodeName nodes status last error { code message } reply { status } lines { level text }
+  items { port count items } } }"""
 
 
 class DemoFailed(Invalid):
@@ -116,7 +117,8 @@ class Demo:
                 await asyncio.sleep(0.3)
 
     async def _workflow(self) -> Mapping[str, Any]:
-        nodes = (await self._data(FIND, {"search": NAME}))["workflows"]["nodes"]
+        edges = (await self._data(FIND, {"search": NAME}))["workflows"]["edges"]
+        nodes = (edge["node"] for edge in edges)
         found: Mapping[str, Any] | None = next((node for node in nodes if node["name"] == NAME), None)
         if found is None:
             definition = json.loads(EXAMPLE.read_text())
@@ -267,12 +269,26 @@ def github_push() -> Mapping[str, Any]:
 
 
 def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
+    """One event in short: what happened, where, and the most telling of what it carries."""
+    names = event.get("nodeName") or event.get("node") or ", ".join(event.get("nodes") or [])
     detail = ""
     if event.get("error"):
         detail = f"{event['error']['code']}: {event['error']['message']}"
-    elif event.get("items"):
-        detail = json.dumps(event["items"], separators=(",", ":"), ensure_ascii=False)
-    short = detail if len(detail) <= PREVIEW else f"{detail[:PREVIEW]}…"
-    failed = bool(event.get("error"))
-    node = event.get("nodeName") or event.get("node") or ""
-    return {"seq": event["seq"], "type": event["type"], "node": node, "detail": short, "failed": failed}
+    elif event.get("reply"):
+        detail = f"status {event['reply']['status']}"
+    elif event["last"]:
+        detail = str(event["status"]).lower()
+    else:
+        detail = "  ".join(f"{out['port']}: {_short(out['items'])}" for out in event.get("items") or [])
+    return {
+        "seq": event["seq"],
+        "type": str(event["type"]).lower().replace("_", " "),
+        "node": names,
+        "detail": detail if len(detail) <= PREVIEW else f"{detail[:PREVIEW]}…",
+        "lines": [line["text"] for line in event.get("lines") or []],
+        "failed": bool(event.get("error")),
+    }
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -65,9 +65,13 @@ def _step(facts: Mapping[str, object]) -> str:
 def _live(facts: Mapping[str, object]) -> str:
     node = str(facts.get("node") or "")
     number = colour(str(facts["seq"]).rjust(4), "faint")
-    line = f"  {number}  {facts['type']!s:<22} {node:<18}"
+    line = f"  {number}  {facts['type']!s:<16} {node:<24}"
     rest = str(facts.get("detail") or "")
-    return f"{line} {colour(rest, 'bad' if facts.get('failed') else 'faint')}".rstrip()
+    told = f"{line} {colour(rest, 'bad' if facts.get('failed') else 'faint')}".rstrip()
+    lines = facts.get("lines")
+    for text in lines if isinstance(lines, list) else []:
+        told += f"\n        {colour('console', 'cool')}  {text}"
+    return told
 
 
 _SAYINGS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
