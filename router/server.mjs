@@ -36,7 +36,13 @@ async function main() {
   const upstreams = new Upstreams({ hop, heartbeat: settings.heartbeat, log });
   const gateway = createGateway({ settings, sessions, upstreams, hop, metrics, log });
   const http = createServer(
-    { headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 65_000, maxHeaderSize: 32 * 1024 },
+    {
+      headersTimeout: Math.min(10_000, settings.requestTimeout),
+      requestTimeout: settings.requestTimeout, // to send a whole request, body included
+      connectionsCheckingInterval: settings.requestTimeout / 4,
+      keepAliveTimeout: 65_000,
+      maxHeaderSize: 32 * 1024,
+    },
     requestListener({ gateway, settings, metrics, log }),
   );
   const sockets = attachSockets(http, { gateway, sessions, settings, metrics, log });

@@ -88,6 +88,7 @@ export function settings(env) {
     upstreamTimeout: number(env, 'GATEWAY_UPSTREAM_TIMEOUT_MS', 10_000),
     heartbeat: number(env, 'GATEWAY_HEARTBEAT_MS', 12_000, { most: 14_999 }),
     recheck: number(env, 'GATEWAY_RECHECK_MS', 5_000),
+    requestTimeout: number(env, 'GATEWAY_REQUEST_TIMEOUT_MS', 20_000, { least: 1_000 }),
     initWait: number(env, 'GATEWAY_INIT_WAIT_MS', 3_000),
     streamsPerSocket: number(env, 'GATEWAY_STREAMS_PER_SOCKET', 200),
     sockets: number(env, 'GATEWAY_SOCKETS', 10_000),

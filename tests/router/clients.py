@@ -63,7 +63,7 @@ async def multipart(
                 return
             if line.startswith("{"):
                 part = json.loads(line)
-                yield part["payload"] if "payload" in part else HEARTBEAT
+                yield part.get("payload", HEARTBEAT)
     raise AssertionError("the stream ended without its closing boundary")
 
 

@@ -1,4 +1,4 @@
-"""Gateway, edge and (when APOLLO_ROUTER_BIN names one) Apollo Router over two sample subgraphs in processes of their own."""
+"""Gateway, edge and (when APOLLO_ROUTER_BIN names one) Apollo Router over two sample subgraphs, each a process."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ class Rig:
             "GATEWAY_UPSTREAM_TIMEOUT_MS": str(int(UPSTREAM_TIMEOUT * 1000)),
             "GATEWAY_HEARTBEAT_MS": "300",
             "GATEWAY_RECHECK_MS": "100",
+            "GATEWAY_REQUEST_TIMEOUT_MS": "2000",
         }
         self.start(part, [str(node()), "router/server.mjs"], **{**environment, **changes})
 

@@ -130,7 +130,7 @@ class Guarded:
             return
         request = Request(scope, receive)
         body = await request.body()
-        headers = {name: value for name, value in request.headers.items()}
+        headers = dict(request.headers.items())
         try:
             GUARD[0].check(headers, body, method=request.method, path=f"/{self.name}/graphql", query=request.url.query)
             who = subject(headers.get("x-linkflow-identity", ""))

@@ -72,7 +72,8 @@ async def test_a_hung_subgraph_is_cut_at_the_timeout(rig: Rig, door: str, client
     assert answer["data"] == {"caller": "ann", "me": None}
     assert codes(answer) == ["GATEWAY_TIMEOUT"]
     said = json.dumps(answer)
-    assert str(rig.ports["users"]) not in said and "me{" not in said.replace(" ", "")
+    assert str(rig.ports["users"]) not in said
+    assert "me{" not in said.replace(" ", "")
 
 
 @pytest.mark.shows("SX-21")
@@ -96,7 +97,8 @@ async def test_the_request_id_is_kept_made_and_told(rig: Rig, door: str, client:
     odd = await client.post(
         url, json=body, headers=bearer(token("ann")) | {"x-request-id": "<script>alert(1)</script>"}
     )
-    assert "<" not in odd.headers["x-request-id"] and len(odd.headers["x-request-id"]) >= 8
+    assert "<" not in odd.headers["x-request-id"]
+    assert len(odd.headers["x-request-id"]) >= 8
 
 
 async def test_the_trace_of_the_client_reaches_the_subgraph(rig: Rig, door: str, client: httpx.AsyncClient) -> None:
@@ -238,7 +240,8 @@ async def test_introspection_can_be_switched_off(rig: Rig, client: httpx.AsyncCl
     client.headers["x-linkflow-identity"] = rig.identity("ann")
     try:
         hidden = await ask(client, rig.url(part), "{ __schema { types { name } } caller }")
-        assert "data" not in hidden and hidden["errors"]
+        assert "data" not in hidden
+        assert hidden["errors"]
         assert (await ask(client, rig.url(part), "{ __typename caller }"))["data"]["caller"] == "ann"
         shown = await ask(client, rig.url("gateway"), "{ __schema { queryType { name } } }")
         assert shown["data"]["__schema"]["queryType"]["name"] == "Query"
