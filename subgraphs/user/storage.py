@@ -112,6 +112,7 @@ class TenantStore:
         self._tx.publish(*events)
 
     async def found(self, first: Person, sign_up: UUID) -> bool:
+        await self._alone()
         gone = select(abandoned.c.sign_up).where(self._tx.tenant_filter(abandoned.c.tenant))
         if await self._tx.scalar(gone.where(abandoned.c.sign_up == sign_up)):
             raise SignUpAbandoned("This sign-up was abandoned.")
@@ -138,10 +139,15 @@ class TenantStore:
         return True
 
     async def withdraw(self, sign_up: UUID, now: datetime) -> None:
+        await self._alone()
         row = {"tenant": self._tx.tenant, "sign_up": sign_up, "at": now}
         await self._tx.execute(insert(abandoned).values(row).on_conflict_do_nothing())
         for table in (member, organisation, person):
             await self._tx.execute(delete(table).where(self._tx.tenant_filter(table.c.tenant)))
+
+    async def _alone(self) -> None:
+        # Founding and withdrawing may run at once, and neither would see what the other has not committed.
+        await self._tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(self._tx.tenant), 0))))
 
     async def change_profile(self, id: UUID, profile: Profile) -> Person | None:
         values: dict[str, Any] = {
