@@ -24,7 +24,7 @@ from subgraphs.workflow.domain import (
 )
 
 BULKY = 200
-"""From so many nodes on, parsing and validation leave the event loop to others."""
+"""From so many nodes or connections on, parsing and validation leave the event loop to others."""
 KEY_LENGTH = 200
 
 
@@ -44,7 +44,7 @@ async def checked(definition: Any, catalogue: Catalogue) -> Checked:
 
 async def examined(document: Document, catalogue: Catalogue) -> list[Fault]:
     definition = document.definition
-    if len(definition.nodes) < BULKY:
+    if max(len(definition.nodes), len(definition.connections)) < BULKY:
         return faults_of(definition, catalogue.manifests)
     return await asyncio.to_thread(faults_of, definition, catalogue.manifests)
 
@@ -233,7 +233,7 @@ def _key(key: str | None) -> str | None:
 
 
 async def _read(definition: Any) -> Document:
-    nodes = definition.get("nodes") if isinstance(definition, dict) else None
-    if isinstance(nodes, list) and len(nodes) >= BULKY:
+    parts = [definition.get(name) for name in ("nodes", "connections")] if isinstance(definition, dict) else []
+    if any(isinstance(part, list) and len(part) >= BULKY for part in parts):
         return await asyncio.to_thread(Document.read, definition)
     return Document.read(definition)

@@ -19,6 +19,7 @@ class Document(msgspec.Struct, frozen=True):
 
     body: bytes
     definition: Definition
+    digest: str
 
     @classmethod
     def read(cls, value: Any) -> Document:
@@ -27,11 +28,17 @@ class Document(msgspec.Struct, frozen=True):
             definition = Definition.parse(value)
         except Faults as faults:
             raise Unsound(f"This is no definition: {faults}", faults.faults) from None
-        return cls(msgspec.json.encode(value, order="deterministic"), definition)
+        return cls.of(msgspec.json.encode(value, order="deterministic"), definition)
 
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.body).hexdigest()
+    @classmethod
+    def stored(cls, body: bytes) -> Document:
+        """From what was stored."""
+        return cls.of(body, Definition.parse(body))
+
+    @classmethod
+    def of(cls, body: bytes, definition: Definition) -> Document:
+        _ = definition.hash  # kept from here on, so that large ones are hashed where they are read
+        return cls(body, definition, hashlib.sha256(body).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

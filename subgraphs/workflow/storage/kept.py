@@ -14,7 +14,6 @@ import orjson
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from subgraphs.engine.definition import Definition
 from subgraphs.platform.database import Transaction
 from subgraphs.platform.domain import Conflict, Missing, uuid7
 from subgraphs.platform.objects import Objects, Ref
@@ -79,8 +78,8 @@ class KeptWorkflows:
             select(table.c.body).where(self._transaction.tenant_filter(table.c.tenant), table.c.digest == digest)
         )
         if len(body) < BULKY_BYTES:
-            return Document(body, Definition.parse(body))
-        return Document(body, await asyncio.to_thread(Definition.parse, body))
+            return Document.stored(body)
+        return await asyncio.to_thread(Document.stored, body)
 
     async def save(self, workflow: Workflow) -> None:
         """Appends first: whoever loses the race for a version has written nothing yet."""
