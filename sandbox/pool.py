@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
@@ -12,6 +13,7 @@ from sandbox import limits
 from sandbox.process import Job, StartFailed, WorkerProcess
 from sandbox.transcript import Outcome, error
 
+log = logging.getLogger("sandbox")
 SUSPICIOUS: Final = 0.15
 """Seconds after which a running job makes the pool start a spare: most jobs take milliseconds."""
 RETIRING: Final = 8
@@ -48,8 +50,9 @@ class Pool:
         """One job. Never raises for what the job does; waits for a free worker at most `QUEUE_WAIT` seconds."""
         try:
             worker = await self._take()
-        except StartFailed as fault:
-            return Outcome(error=error("infrastructure", "sandbox.start_failed", str(fault)))
+        except StartFailed:
+            message = "No sandbox worker starts; the sandbox's log says why."
+            return Outcome(error=error("infrastructure", "sandbox.start_failed", message))
         except TimeoutError:
             message = f"All {self.size} sandbox workers were busy for {limits.QUEUE_WAIT:g} s."
             return Outcome(error=error("infrastructure", "sandbox.busy", message))
@@ -101,6 +104,9 @@ class Pool:
     def _move(self) -> None:
         """Hands idle workers to whoever has waited longest, then starts what is missing."""
         while self._waiting and self._idle and len(self._held) < self.size:
+            if not self._idle[-1].alive():
+                self._idle.pop()
+                continue
             waiting = self._waiting.popleft()
             if not waiting.done():
                 worker = self._idle.pop()
@@ -149,6 +155,7 @@ class Pool:
         try:
             await self._launch()
         except (StartFailed, OSError) as fault:
+            log.error("%s", fault)
             failed = StartFailed(str(fault))
             if not self._workers:
                 for waiting in self._waiting:

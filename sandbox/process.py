@@ -75,6 +75,11 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    def alive(self) -> bool:
+        """Whether the process still runs, asked of the system: its end may not have been noticed yet."""
+        self.healthy = self.healthy and self._process.poll() is None
+        return self.healthy
+
     @property
     def killed(self) -> bool:
         return self._doomed is not None

@@ -73,6 +73,7 @@ class Sandbox:
         self._socket = socket
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
+        self._closed = False
 
     async def run(self, job: Job) -> Answer:
         """Never raises for what the code does. Cancelling the caller's task kills the guest."""
@@ -98,15 +99,28 @@ class Sandbox:
         return {name: value for name, value in answer.get("state", {}).items() if isinstance(value, int)}
 
     async def close(self) -> None:
+        """Jobs still in flight are killed and end as infrastructure errors."""
+        self._closed = True
         if self._connection is not None:
             await self._connection.close()
 
     async def _exchange(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Asks again, once, where the connection breaks: code touches nothing outside, so running it twice is safe."""
+        connection = await self._connected()
+        try:
+            return await connection.exchange(head, body)
+        except OSError:
+            connection = await self._connected()
+            return await connection.exchange(head, body)
+
+    async def _connected(self) -> _Connection:
         async with self._connecting:
+            if self._closed:
+                raise ConnectionError("this client was closed")
             if self._connection is None or self._connection.lost:
                 reader, writer = await asyncio.open_unix_connection(self._socket)
                 self._connection = _Connection(reader, writer)
-        return await self._connection.exchange(head, body)
+            return self._connection
 
 
 class _Connection:
@@ -129,6 +143,9 @@ class _Connection:
             self._writer.write(_frame(head | {"id": name}, body))
             await self._writer.drain()
             return await answer
+        except OSError:
+            self.lost = True
+            raise
         except asyncio.CancelledError:
             if not self.lost:
                 self._writer.write(_frame({"op": "cancel", "id": name}, b""))

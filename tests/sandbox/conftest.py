@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -79,16 +80,21 @@ def start(path: Path, cache: Path, *words: str) -> Running:
     for line in process.stderr:
         said += line
         if " ready at " in line:
-            threading.Thread(target=process.stderr.read, daemon=True).start()
+            threading.Thread(target=_drain, args=(process.stderr,), daemon=True).start()
             return Running(process, path)
+    process.stderr.close()
     raise AssertionError(f"the sandbox server ended with {process.wait()}: {said}")
+
+
+def _drain(log: IO[str]) -> None:
+    with log:
+        while log.read(4096):
+            pass
 
 
 def stop(running: Running) -> int:
     running.process.send_signal(signal.SIGTERM)
-    code = running.process.wait(30)
-    assert running.process.stderr is not None
-    return code
+    return running.process.wait(30)
 
 
 @pytest.fixture(scope="session")

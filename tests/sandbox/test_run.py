@@ -118,7 +118,6 @@ async def test_text_without_a_utf8_form_is_replaced(box: Sandbox) -> None:
     assert said == {"k\ufffd": "a\ufffd", "pair": "\U0001f600", "text": "\\ud800", "n": None}
 
 
-@pytest.mark.shows("XR-20")
 async def test_console_lines_are_kept_with_level_and_capped(box: Sandbox) -> None:
     code = "console.log('a', { b: [1] }, 2n, undefined); console.warn('w'); console.error(new Error('e')); const c = {}; c.c = c; console.log(c); return {}"
     answer = await box.run(job(code))
@@ -136,7 +135,6 @@ async def test_console_lines_are_kept_with_level_and_capped(box: Sandbox) -> Non
     assert sum(len(line.text) for line in wide.lines) == 64 * 1024
 
 
-@pytest.mark.shows("XR-20")
 async def test_lines_printed_before_a_kill_are_kept(box: Sandbox) -> None:
     answer = await box.run(job("console.log('before'); for (;;);", wall=0.3))
     assert answer.error is not None
