@@ -314,11 +314,21 @@ class Launcher:
 
     def _failed(self, part: Part, what: str) -> PartFailed:
         path = self.settings.home / "logs" / f"{part.name}.log"
-        lines = path.read_text(errors="replace").strip().splitlines()[-12:] if path.exists() else []
+        text = path.read_text(errors="replace").strip() if path.exists() else ""
+        lines = [line for told in text.splitlines()[-12:] for line in _readable(told)][-12:]
         tail = "".join(f"\n    {part.name} | {line[:400]}" for line in lines)
         return PartFailed(
             f"{part.name} {what}.{tail}", code="part_failed", field=part.name, next_step=f"All of it: {path}"
         )
+
+
+def _readable(line: str) -> list[str]:
+    """A log line as text: of a JSON line what happened, of a traceback in it the end."""
+    try:
+        event = str(json.loads(line)["event"])
+    except (ValueError, KeyError, TypeError):
+        return [line]
+    return event.rstrip().splitlines()[-4:]
 
 
 async def _always() -> bool:
