@@ -15,7 +15,7 @@ from subgraphs.engine.expression import ExpressionError, Template, compiled
 from subgraphs.engine.parameters import defaults
 from subgraphs.engine.step import Item, StepError, StepOutcome, StepRequest
 from subgraphs.executor.domain import ERROR, OUTPUT_LIMIT, NodeType, StepFailed
-from subgraphs.executor.nodes import catalogue
+from subgraphs.executor.nodes import catalogue, digest
 from subgraphs.executor.step import Step, expression_failed
 
 KEPT_TEMPLATES = 4096
@@ -43,8 +43,9 @@ def _raw(type: NodeType) -> tuple[str, ...]:
 
 
 class Runner:
-    """Implements `subgraphs.engine.step.Executor` in process. `busy` counts the steps running at this moment, `done`
-    and `failed` those since the start."""
+    """Implements `subgraphs.engine.step.Executor` in process. `types` are the node types it can run, `digest` their
+    fingerprint. `busy` counts the steps that wait for something at this moment, `done` and `failed` all since the
+    start."""
 
     def __init__(
         self,
@@ -54,14 +55,15 @@ class Runner:
         workers: int = 64,
     ) -> None:
         self._tools = tools or Tools()
-        self._types = dict(types) if types is not None else dict(catalogue())
+        self.types = dict(types) if types is not None else dict(catalogue())
         self._templates: OrderedDict[int, tuple[Mapping[str, Any], NodeType, Template]] = OrderedDict()
         self._slots = asyncio.Semaphore(workers)
+        self.digest = digest(self.types)
         self.busy = self.done = self.failed = 0
 
     def effect(self, type: str, version: str) -> str:
         """The effect class; an unknown type is `pure`, since it fails without having done anything."""
-        known = self._types.get((type, version))
+        known = self.types.get((type, version))
         return known.manifest.effect if known else "pure"
 
     def run_pure(self, request: StepRequest) -> StepOutcome:
@@ -86,7 +88,7 @@ class Runner:
 
     async def run(self, request: StepRequest) -> StepOutcome:
         """Runs any body within the request's timeout. Cancelling the task cancels the body."""
-        type = self._types.get((request.type, request.version))
+        type = self.types.get((request.type, request.version))
         if type is None or type.pure:
             return self.run_pure(request)
         async with self._slots:
@@ -117,7 +119,7 @@ class Runner:
             return _broken(request)
 
     def _type(self, request: StepRequest) -> NodeType:
-        type = self._types.get((request.type, request.version))
+        type = self.types.get((request.type, request.version))
         if type is None:
             message = f"There is no node type {request.type} {request.version} here."
             raise StepFailed(StepError(code="executor.unknown_type", message=message, kind="infrastructure"))

@@ -1,0 +1,12 @@
+"""What may be read of Executor."""
+
+from __future__ import annotations
+
+from subgraphs.executor.storage import WorkerRow, Workers
+from subgraphs.platform.domain import Caller
+
+
+async def workers(known: Workers, *, caller: Caller) -> list[WorkerRow]:
+    """The processes that run steps; they serve all tenants."""
+    caller.must("execution:read")
+    return await known.listed()
