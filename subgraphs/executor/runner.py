@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -71,6 +72,7 @@ class Runner:
         return self._counted(self._attempt_pure(request))
 
     def _attempt_pure(self, request: StepRequest) -> StepOutcome:
+        step: Step | None = None
         try:
             type = self._type(request)
             if not type.pure:
@@ -82,7 +84,7 @@ class Runner:
                 collected.add(port, item)
             return collected.outcome(step)
         except StepFailed as failed:
-            return _failed(failed.error)
+            return _failed(failed.error, step)
         except Exception:  # noqa: BLE001 - the boundary to node bodies; logged
             return _broken(request)
 
@@ -105,8 +107,9 @@ class Runner:
             async with asyncio.timeout(request.timeout):
                 step = self._step(type, request)
                 collected = _Collected(type, request)
-                async for port, item in type.body(step):
-                    collected.add(port, item)
+                async with aclosing(type.body(step)) as outs:
+                    async for port, item in outs:
+                        collected.add(port, item)
                 return collected.outcome(step)
         except StepFailed as failed:
             return _failed(failed.error, step)
