@@ -20,7 +20,7 @@ VALIDATE = """query($input: ValidateDefinitionInput!) { validateDefinition(input
   valid faults { code pointer message } } }"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def ada(settings: Settings) -> AsyncIterator[Client]:
     """Somebody who signed up, at a door behind which workflow knows its node types."""
     async with served(settings, auth.build, tenant.build, user.build, service.build) as client:
