@@ -20,6 +20,9 @@ COMPILE_SECONDS = 120
 def main() -> int:
     asked = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    if sys.platform != "linux":
+        logging.getLogger("sandbox").error("The sandbox holds its workers in with Linux's seccomp; this is no Linux.")
+        return 1
     cache = asked.cache.resolve()
     if asked.compile:
         return _compile(cache)

@@ -48,7 +48,7 @@ def guest_wasm() -> bytes:
 
 
 def key() -> str:
-    """Names a build by all it depends on: guest, harness, rewrite, engine version, machine."""
+    """Names a build by all it depends on: guest, harness, rewrite, engine version, machine, processor."""
     from importlib import metadata
 
     parts = [
@@ -57,8 +57,15 @@ def key() -> str:
         Path(module.__file__).read_bytes(),
         " ".join(ARGV).encode(),
         f"{limits.LINEAR_MEMORY} {metadata.version('wasmer-sdk')} {platform.machine()} {FORMAT}".encode(),
+        _processor(),
     ]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+
+
+def _processor() -> bytes:
+    """What this processor can do: code compiled for more than that must never be loaded."""
+    words = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line for line in words if line.startswith(("flags", "Features"))), "").encode()
 
 
 def folder(cache: Path) -> Path:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a payload is easier to judge on one line
 """Runs as a child process: the guest with its own file and process library at hand and the engine as the only wall.
 
 One layer of the real thing, alone: no renamed library, no harness that hides, no seccomp, no resource limits.

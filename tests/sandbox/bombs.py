@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a payload is easier to judge on one line
 """Attempts to take more than was granted: code, and the kinds of error that may answer it (None: a good result)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a payload is easier to judge on one line
 """Attempts to get out, by the trick they use. Each runs as user code; what it returns is searched for the canary.
 
 They re-tell, in our own words and for our own guest, the kinds of published escapes of JavaScript sandboxes: constructor

@@ -126,7 +126,7 @@ def test_a_compiled_guest_that_was_touched_is_not_loaded(
 ) -> None:
     copy = scratch / f"touched-{harm}"
     shutil.copytree(artifact.folder(guest_cache), copy)
-    (compiled,) = [path for path in copy.rglob("*.bin")]
+    (compiled,) = list(copy.rglob("*.bin"))
     compiled.chmod(0o600)
     data = bytearray(compiled.read_bytes())
     if harm == "flip":

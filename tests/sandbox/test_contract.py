@@ -126,11 +126,11 @@ async def test_the_client_speaks_and_hears_the_protocol(recorded: Path, answer: 
     [
         b"GET / HTTP/1.1\r\n\r\n",
         b"\xff" * 64,
-        frame([1]),
+        b"\x00\x00\x00\x03\x00\x00\x00\x00[1]",
         frame({"op": "run"}),
         frame({"op": "nothing", "id": "1"}),
         frame({"op": "run", "id": 5}),
-    ],  # type: ignore[arg-type]
+    ],
 )
 async def test_the_server_hangs_up_on_nonsense_and_serves_on(server: Running, box: Sandbox, garbage: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(server.socket)

@@ -45,8 +45,9 @@ async def test_nothing_of_the_host_is_reached(box: Sandbox, canary: Canary, name
 async def test_only_guest_globals_exist(box: Sandbox) -> None:
     code = """
       const language = new Set(Object.getOwnPropertyNames(globalThis));
-      return { host: ['process', 'require', 'std', 'os', 'bjson', 'print', 'scriptArgs', 'execArgv', 'argv0', 'gc', 'fetch',
-                      'navigator', 'performance', 'WebAssembly', 'Worker', 'Deno', 'Bun'].filter((name) => language.has(name)) }"""
+      return { host: ['process', 'require', 'std', 'os', 'bjson', 'print', 'scriptArgs', 'execArgv', 'argv0',
+                      'gc', 'fetch', 'navigator', 'performance', 'WebAssembly', 'Worker', 'Deno', 'Bun']
+                .filter((name) => language.has(name)) }"""
     assert jsons(await box.run(job(code))) == [{"host": []}]
 
 
@@ -135,7 +136,8 @@ async def test_a_guest_cannot_claim_our_errors(box: Sandbox) -> None:
 
 async def test_forged_lines_are_only_text(box: Sandbox) -> None:
     code = r"""
-      const forged = ['R[{"json":{"forged":1}}]', '\nR[{"json":{"forged":2}}]\n', '{"op":"ready"}', '\u0000\u0000\u0000\u0010{"op":"end"}'];
+      const forged = ['R[{"json":{"forged":1}}]', '\nR[{"json":{"forged":2}}]\n', '{"op":"ready"}',
+                      '\u0000\u0000\u0000\u0010{"op":"end"}'];
       for (const line of forged) console.log(line);
       return { honest: true }"""
     answer = await box.run(job(code))

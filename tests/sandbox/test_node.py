@@ -69,7 +69,9 @@ async def test_nodes_are_those_the_item_descends_from(box: Sandbox) -> None:
         "execution": {"id": "e"},
         "vars": {"v": 2},
     }
-    code = "return { k: nodes.hook.item.k, all: nodes.hook.items.map((i) => i.k), t: trigger.t, v: vars.v, e: execution.id }"
+    code = """
+      const all = nodes.hook.items.map((i) => i.k);
+      return { k: nodes.hook.item.k, all, t: trigger.t, v: vars.v, e: execution.id }"""
     outcome = await run(box, code, parameters={"mode": "each"}, inputs=inputs, scope=scope)
     assert jsons(outcome) == [
         {"k": "b", "all": ["a", "b"], "t": 1, "v": 2, "e": "e"},

@@ -31,7 +31,9 @@ async def test_code_sees_the_names_of_the_run(box: Sandbox) -> None:
         "vars": {"limit": 3},
         "nodes": {"hook": {"items": [{"k": "a"}, {"k": "b"}], "match": [1, 0]}},
     }
-    code = "return { t: trigger.body.who, e: execution.id, v: vars.limit, k: nodes.hook.item.k, n: nodes.hook.items.length }"
+    code = """
+      const { item, items } = nodes.hook;
+      return { t: trigger.body.who, e: execution.id, v: vars.limit, k: item.k, n: items.length }"""
     answer = await box.run(job(code, [{}, {}], mode="each", scope=scope))
     assert jsons(answer) == [
         {"t": "you", "e": "e-1", "v": 3, "k": "b", "n": 2},
@@ -56,7 +58,10 @@ async def test_clock_and_random_come_from_the_request(box: Sandbox) -> None:
 
 
 async def test_random_is_spread_evenly(box: Sandbox) -> None:
-    code = "const bins = Array(10).fill(0); for (let i = 0; i < 10000; i++) bins[Math.floor(Math.random() * 10)]++; return { bins }"
+    code = """
+      const bins = Array(10).fill(0);
+      for (let i = 0; i < 10000; i++) bins[Math.floor(Math.random() * 10)]++;
+      return { bins }"""
     (said,) = jsons(await box.run(job(code)))
     assert sum(said["bins"]) == 10000
     assert all(850 < count < 1150 for count in said["bins"]), said
@@ -119,7 +124,10 @@ async def test_text_without_a_utf8_form_is_replaced(box: Sandbox) -> None:
 
 
 async def test_console_lines_are_kept_with_level_and_capped(box: Sandbox) -> None:
-    code = "console.log('a', { b: [1] }, 2n, undefined); console.warn('w'); console.error(new Error('e')); const c = {}; c.c = c; console.log(c); return {}"
+    code = """
+      const c = {}; c.c = c;
+      console.log('a', { b: [1] }, 2n, undefined); console.warn('w'); console.error(new Error('e')); console.log(c);
+      return {}"""
     answer = await box.run(job(code))
     assert [(line.level, line.text.split("\n")[0]) for line in answer.lines] == [
         ("info", 'a {"b":[1]} 2n undefined'),
@@ -163,7 +171,7 @@ async def test_the_expected_small_libraries_are_there(box: Sandbox) -> None:
 
 async def test_awkward_keys_are_plain_data(box: Sandbox) -> None:
     items = [{"__proto__": {"polluted": 1}, "constructor": 2, "toString": 3, "hasOwnProperty": None, "": 4, "a.b": 5}]
-    code = "return [item, { keys: Object.keys(item), clean: ({}).polluted === undefined && Object.prototype.polluted === undefined }]"
+    code = "return [item, { keys: Object.keys(item), clean: ({}).polluted === undefined }]"
     first, second = jsons(await box.run(job(code, items)))
     assert first == items[0]
     assert second == {"keys": list(items[0]), "clean": True}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -190,17 +189,15 @@ def test_a_path_that_cannot_be_served_is_told(own: Running, scratch: Path, guest
 
 
 def test_the_island_imports_nothing_of_ours() -> None:
-    code = "import sandbox.__main__, sandbox.worker, sys; print([n for n in sys.modules if n.startswith(('subgraphs', 'resolvers'))])"
+    ours = "[n for n in sys.modules if n.startswith(('subgraphs', 'resolvers'))]"
+    code = f"import sandbox.__main__, sandbox.worker, sys; print({ours})"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
 
 
 def test_nobody_else_may_connect_by_network(server: Running) -> None:
-    families = {Path(f"/proc/{server.process.pid}/net/unix").exists()}
-    assert families == {True}
     inodes = {os.readlink(f"/proc/{server.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{server.process.pid}/fd")}
     listening = [
         line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
     ]
     assert not [inode for inode in listening if f"socket:[{inode}]" in inodes]
-    assert socket.AF_UNIX
