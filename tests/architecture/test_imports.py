@@ -90,3 +90,38 @@ def test_settings_are_read_in_one_place() -> None:
                 if re.search(r"environ(\.get\(|\[)f?[\"']LINKFLOW_|getenv\(f?[\"']LINKFLOW_", line):
                     found.append(f"{path.relative_to(ROOT)}:{number}")
     assert not found, "\n".join(found)
+
+
+def imported(top: str) -> dict[str, str]:
+    """Top-level modules a folder imports, each with one place that does."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                found.setdefault(name.partition(".")[0], f"{path.relative_to(ROOT)}:{node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("top", ["subgraphs", "resolvers", "sandbox"])
+def test_what_is_imported_is_asked_for_by_name(top: str) -> None:
+    """Nothing is used that only comes along with something else."""
+    lock = "requirements-sandbox.in" if top == "sandbox" else "requirements.in"
+    wanted = {_plain(line) for line in (ROOT / lock).read_text().splitlines() if line and line[0] not in "#-"}
+    shipped = packages_distributions()
+    known = set(sys.stdlib_module_names) | set(OURS)
+    missing = {
+        name: place
+        for name, place in imported(top).items()
+        if name not in known and not wanted & {_plain(found) for found in shipped.get(name, [])}
+    }
+    assert not missing
+
+
+def _plain(requirement: str) -> str:
+    return re.split(r"[\[=<>~! ]", requirement)[0].lower().replace("_", "-").replace(".", "-")
