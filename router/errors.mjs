@@ -4,7 +4,7 @@ import { GraphQLError } from 'graphql';
 
 const KEPT = ['code', 'field', 'nextStep', 'retryAfter'];
 // Codes whose message was written for clients: our own problems (lower case words) and checks of the document.
-const SAID = /^([a-z][a-z0-9_]*|DOCUMENT_.*|OPERATION_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED|BAD_USER_INPUT|BAD_REQUEST|SUBSCRIPTIONS_ONLY)$/;
+const SAID = /^([a-z][a-z0-9_]*|DOCUMENT_.*|OPERATION_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED|BAD_USER_INPUT|BAD_REQUEST|SUBSCRIPTION.*)$/;
 // What the runtime calls a subgraph that cannot be reached or does not speak GraphQL.
 const UPSTREAM = new Set(['SUBREQUEST_HTTP_ERROR', 'RESPONSE_VALIDATION_FAILED', 'TIMEOUT_ERROR']);
 const TEXTS = {

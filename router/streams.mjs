@@ -36,12 +36,19 @@ function guarded(result, session) {
   };
 }
 
+const HOW = 'Ask for a stream: Accept text/event-stream or multipart/mixed;subscriptionSpec="1.0", or use a websocket.';
+
+function takesStream(accept) {
+  return !accept || /text\/event-stream|subscriptionspec|\*\/\*|text\/\*/i.test(accept);
+}
+
 export function streamsPlugin({ sessions, metrics }) {
   return {
     async onSubscribe({ args }) {
       const context = args.contextValue;
       metrics.count('linkflow_gateway_streams_total', { protocol: context.session ? 'websocket' : 'http' });
       if (context.session) return undefined;
+      if (!takesStream(context.request.headers.get('accept'))) throw named('SUBSCRIPTION_NEEDS_STREAM', HOW, 406);
       const { headers } = context.request;
       const session = await sessions.open(headers.get('authorization'), headers.get('x-linkflow-identity'));
       context.session = () => session;

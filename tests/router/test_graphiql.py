@@ -100,12 +100,16 @@ async def page(chromium: tuple[subprocess.Popen[bytes], Path], client: httpx.Asy
 
 async def answered(page: Page, query: str, pattern: str) -> str:
     """Put `query` into the editor, press the button, wait until the answer shows `pattern`."""
-    await page.run(
-        f"document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue({json.dumps(query)})"
-    )
+    editor = "document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror"
+    await page.run(f"{editor}.setValue({json.dumps(query)})")
+    kind = "subscription" if query.startswith("subscription") else "query"
+    await page.until(f"{editor}.operations?.[0]?.operation === '{kind}'")  # it reads along a little later
     await page.run("document.querySelector('.graphiql-execute-button').click()")
     shown = "document.querySelector('.result-window .CodeMirror').CodeMirror.getValue()"
-    found: str = await page.until(f"(/{pattern}/.test({shown})) && {shown}")
+    try:
+        found: str = await page.until(f"(/{pattern}/.test({shown})) && {shown}")
+    except TimeoutError:
+        raise AssertionError(f"the answer shows {await page.run(shown)}; the page says {page.faults()}") from None
     return found
 
 

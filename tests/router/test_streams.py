@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.router.clients import HEARTBEAT, PROTOCOLS, opened, over_socket, results, until
+from tests.router.clients import HEARTBEAT, PROTOCOLS, bearer, opened, over_socket, results, until
 from tests.router.conftest import UPSTREAM_TIMEOUT, Rig, token
 
 TICKS = """subscription ($count: Int!, $every: Float!, $after: Int! = 0) {
@@ -35,6 +35,15 @@ async def test_a_stream_outlives_the_timeout_of_its_subgraph(
         for n in range(1, count + 1)
     ]
     assert [result.get("data", result) for result in found] == [{"ticks": tick} for tick in expected]
+
+
+async def test_a_subscription_that_asks_for_no_stream_is_told_how(rig: Rig, client: httpx.AsyncClient) -> None:
+    body = {"query": "subscription { ticks { seq } }"}
+    headers = bearer(token("ann")) | {"accept": "application/json"}
+    answer = await client.post(rig.url("edge"), json=body, headers=headers)
+    assert answer.status_code == 406
+    assert answer.json()["errors"][0]["extensions"]["code"] == "SUBSCRIPTION_NEEDS_STREAM"
+    assert "text/event-stream" in answer.json()["errors"][0]["message"]
 
 
 @pytest.mark.shows("RT-03")
