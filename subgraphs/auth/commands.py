@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from subgraphs.auth import passwords as rules
-from subgraphs.auth import tokens as making
 from subgraphs.auth.domain import (
+    AccessTokens,
     Account,
     AttemptKeys,
     Lookups,
@@ -28,9 +28,9 @@ from subgraphs.auth.domain import (
     Turns,
     WrongCredentials,
     email_key,
+    refresh_key,
 )
 from subgraphs.auth.events import Events
-from subgraphs.auth.tokens import Tokens
 from subgraphs.platform.domain import Invalid
 
 
@@ -42,10 +42,11 @@ class Means:
     stores: Stores
     passwords: Passwords
     turns: Turns
-    tokens: Tokens
+    tokens: AccessTokens
     events: Events
     now: Callable[[], datetime]
     new_id: Callable[[], UUID]
+    new_refresh: Callable[[], str]
     idle_life: timedelta
 
 
@@ -117,10 +118,10 @@ async def _rehash(account: Account, password: str, means: Means) -> None:
 async def start_session(account: UUID, tenant: UUID, means: Means) -> Started:
     """A new session, and its first two tokens."""
     session, now = means.new_id(), means.now()
-    refresh, key = making.refresh_token()
+    refresh = means.new_refresh()
     expires = now + means.idle_life
     async with means.stores(tenant) as store:
-        await store.start_session(session, account, key, now, expires)
+        await store.start_session(session, account, refresh_key(refresh), now, expires)
         store.publish(means.events.session_started(session, tenant, account))
     return _started(account, tenant, session, refresh, expires, means)
 
@@ -132,17 +133,17 @@ def _started(account: UUID, tenant: UUID, session: UUID, refresh: str, expires: 
 
 async def refresh(token: str, means: Means) -> Started:
     """The next two tokens of a session. A token that was used before ends the session; raises RefreshRefused."""
-    key = making.hashed(token)
+    key = refresh_key(token)
     found = await means.lookups.session_by_refresh(key)
     if found is None:
         raise RefreshRefused
     tenant, session = found
     now = means.now()
-    fresh, fresh_key = making.refresh_token()
+    fresh = means.new_refresh()
     expires = now + means.idle_life
     async with means.stores(tenant) as store:
         if await store.use_refresh(key, now):
-            account = await store.rotate(session, fresh_key, now, expires)
+            account = await store.rotate(session, refresh_key(fresh), now, expires)
         else:
             account = None
             holder = await store.revoke(session, "refresh_reused", now)
@@ -156,7 +157,7 @@ async def refresh(token: str, means: Means) -> Started:
 
 async def log_out(token: str, means: Means) -> bool:
     """Ends the session of a refresh token, used or not; whether there was one to end."""
-    found = await means.lookups.session_by_refresh(making.hashed(token))
+    found = await means.lookups.session_by_refresh(refresh_key(token))
     if found is None:
         return False
     tenant, session = found

@@ -268,6 +268,18 @@ class Turns:
         return self._locks.setdefault(keys.account, asyncio.Lock())
 
 
+def refresh_key(token: str) -> bytes:
+    """Under what a refresh token is stored: SHA-256, for it has 256 random bits of its own and needs no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+class AccessTokens(Protocol):
+    """Makes access tokens."""
+
+    def access(self, account: UUID, tenant: UUID, session: UUID, now: int) -> tuple[str, int]:
+        """A signed token, and the second it expires."""
+
+
 class Passwords(Protocol):
     """Hashes and compares; both take a tenth of a second of a core and wait their turn."""
 

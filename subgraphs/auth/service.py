@@ -17,7 +17,7 @@ from subgraphs.auth.identity import Identity
 from subgraphs.auth.passwords import Argon2Passwords
 from subgraphs.auth.schema import Context, schema
 from subgraphs.auth.storage import Functions, TenantStore, stores
-from subgraphs.auth.tokens import Access, Tokens, make_key
+from subgraphs.auth.tokens import Access, Tokens, make_key, refresh_token
 from subgraphs.platform.domain import Caller, uuid7
 from subgraphs.platform.server import Ground, Incoming, Subgraph
 from subgraphs.platform.waiting import Waiting
@@ -52,6 +52,7 @@ class Auth:
             events=events.Events(ground.leases.partition_of),
             now=_now,
             new_id=uuid7,
+            new_refresh=refresh_token,
             idle_life=timedelta(days=settings.refresh_token_days),
         )
         self.identity = Identity(self.tokens, self.standing)

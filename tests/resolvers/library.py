@@ -218,7 +218,7 @@ class OpenDoor:
 async def asking(max_bytes: int = 1_000_000, **words: Any) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP to an endpoint of the small graph."""
     endpoint = Endpoint(graph(**words), OpenDoor(), max_bytes=max_bytes)
-    transport = httpx.ASGITransport(app=endpoint)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=endpoint)
     async with httpx.AsyncClient(transport=transport, base_url="http://graph") as client:
         yield client
 

@@ -68,7 +68,9 @@ ABANDONED = 'select (select count(*) from "user".abandoned), (select count(*) fr
 async def counted(settings: Settings, sql: str, *words: Any) -> list[int]:
     connection = await asyncpg.connect(settings.dsn("lf_admin"))
     try:
-        return [int(number) for number in await connection.fetchrow(sql, *words)]
+        row = await connection.fetchrow(sql, *words)
+        assert row is not None
+        return [int(number) for number in row]
     finally:
         await connection.close()
 

@@ -72,7 +72,7 @@ async def test_no_forged_access_token_is_believed(ada: Client) -> None:
     (key,) = (await ada.http.get("/auth/jwks")).json()["keys"]
     tried = 0
     for name, token, code in [*forged(ada.token or "", key), *misdated(part(ada.token or "", 1), sign)]:
-        answer = await ada.http.get("/auth/identity", headers={"authorization": f"Bearer {token}".encode()})
+        answer = await ada.http.get("/auth/identity", headers=[(b"authorization", f"Bearer {token}".encode())])
         assert answer.status_code == 401, name
         found = answer.json()
         assert "x-linkflow-identity" not in answer.headers
