@@ -99,6 +99,8 @@ class Happening:
     reply: Reply | None = None
     workflow: UUID | None = None
     workflow_name: str = ""
+    shown: list[Any] = field(default_factory=list, compare=False, repr=False)
+    """What the graph makes of it, once for all watchers."""
 
 
 class History:

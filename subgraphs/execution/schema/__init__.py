@@ -137,7 +137,10 @@ class Subscription:
         tenant = info.context.caller.must("execution:read")
         run: UUID = parse_id(execution_id, "executionId")
         async for happening in info.context.watching.watch(tenant, run, after_seq):
-            yield ExecutionEvent.of(run, happening)
+            if not happening.shown:
+                happening.shown.append(ExecutionEvent.of(run, happening))
+            event: ExecutionEvent = happening.shown[0]
+            yield event
 
 
 schema = federated(query=Query, mutation=Mutation, subscription=Subscription, types=[Workflow, User])
