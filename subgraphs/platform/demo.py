@@ -279,7 +279,7 @@ def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
     elif event["last"]:
         detail = str(event["status"]).lower()
     else:
-        detail = "  ".join(f"{out['port']}: {_short(out['items'])}" for out in event.get("items") or [])
+        detail = "  ".join(f"{out['port']}: {_short(out['items'])}" for out in event.get("items") or [] if out["count"])
     return {
         "seq": event["seq"],
         "type": str(event["type"]).lower().replace("_", " "),
