@@ -110,7 +110,7 @@ async def test_a_worker_lost_to_the_system_is_our_error_and_replaced(own: Runnin
 async def test_a_worker_that_died_idle_is_replaced(own: Running, mine: Sandbox) -> None:
     (worker,) = own.workers()
     os.kill(worker, signal.SIGKILL)
-    await until(lambda: not alive(worker))
+    await until(lambda: worker not in own.workers())
     await serves(mine)
     await serves(mine)
 
