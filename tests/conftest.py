@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 
 from subgraphs.platform.migrate import migrate
@@ -24,7 +25,9 @@ TEMPLATE = "linkflow_template"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests decide their settings: what the shell has set stays outside."""
+    """Tests decide their settings: what the shell has set stays outside. No property test fails for being slow."""
+    hypothesis.settings.register_profile("house", deadline=None)
+    hypothesis.settings.load_profile("house")
     for name in [name for name in os.environ if name.startswith("LINKFLOW_")]:
         del os.environ[name]
 
