@@ -12,7 +12,7 @@ test instead of the join, or comparing the process's present epoch, lets rows of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -215,34 +215,21 @@ class Text:
         self.used = 0
         self.parts: list[str] = []
         self.claimed = bool(batch.claims)
-        streams: list[str] = []
         if batch.leases:
-            self.parts.append(
-                f"w as materialized (select l.part, l.epoch from bus.lease l join unnest({self._array('smallint', 2)}, "
-                f"{self._array('bigint', 3)}) f(part, epoch) on f.part = l.part and f.epoch = l.epoch "
-                "where l.owner = $1::uuid order by l.part for share of l)"
-            )
-            self.used = 3
+            self._fence()
+        notice = ""
         if notified:
             self.used += 1
-            self.notice = f", pg_notify('{eventlog.EVENTS_CHANNEL}', ${self.used}::text || pg_current_xact_id()::text)"
-        else:
-            self.notice = ""
-        claims = [self._claim(f"c{at}", batch.claims[name].table) for at, name in enumerate(sorted(batch.claims))]
+            notice = f", pg_notify('{eventlog.EVENTS_CHANNEL}', ${self.used}::text || pg_current_xact_id()::text)"
+        claims = self._each("c", batch.claims, self._claim)
         if claims:
-            self.parts.append(f"c as ({' union all '.join(f'select id from {name}' for name in claims)})")
-        for at, name in enumerate(sorted(batch.ingress)):
-            self._ingress(f"i{at}", batch.ingress[name].table)
-        for at, name in enumerate(sorted(batch.begun)):
-            streams.append(self._begin(f"b{at}", batch.begun[name].table))
-        for at, name in enumerate(sorted(batch.moved)):
-            streams.append(self._move(f"m{at}", batch.moved[name].table))
+            self.parts.append(f"c as ({_union('id', claims)})")
+        self._each("i", batch.ingress, self._ingress)
+        streams = [*self._each("b", batch.begun, self._begin), *self._each("m", batch.moved, self._move)]
         if streams:
-            self.parts.append(f"s as ({' union all '.join(f'select tenant, id from {name}' for name in streams)})")
-        for at, name in enumerate(sorted(batch.written)):
-            self._write(f"r{at}", batch.written[name].table)
-        for at, name in enumerate(sorted(batch.deleted)):
-            self._delete(f"d{at}", batch.deleted[name].table)
+            self.parts.append(f"s as ({_union('tenant, id', streams)})")
+        self._each("r", batch.written, self._write)
+        self._each("d", batch.deleted, self._delete)
         if batch.ingress_events:
             self._events("ei", (("claim", "uuid"),), self._if_claimed())
         if batch.unit_events:
@@ -251,8 +238,24 @@ class Text:
         won = "(select array_agg(id) from c)" if claims else "null::uuid[]"
         self.text = (
             f"with {', '.join(self.parts)} "
-            f"select pg_current_xact_id()::text::bigint as xid, {written} as written, {won} as claimed{self.notice}"
+            f"select pg_current_xact_id()::text::bigint as xid, {written} as written, {won} as claimed{notice}"
         )
+
+    def _each(self, letter: str, group: Mapping[str, Rows], add: Callable[[str, Table], None]) -> list[str]:
+        """A CTE for each table of the group, in the order of `Batch.arguments`; their names."""
+        names = []
+        for at, table in enumerate(sorted(group)):
+            names.append(f"{letter}{at}")
+            add(names[-1], group[table].table)
+        return names
+
+    def _fence(self) -> None:
+        fences = f"unnest({self._array('smallint', 2)}, {self._array('bigint', 3)}) f(part, epoch)"
+        self.parts.append(
+            f"w as materialized (select l.part, l.epoch from bus.lease l join {fences} "
+            "on f.part = l.part and f.epoch = l.epoch where l.owner = $1::uuid order by l.part for share of l)"
+        )
+        self.used = 3
 
     def _array(self, kind: str, number: int) -> str:
         return f"${number}::{kind}[]"
@@ -267,7 +270,7 @@ class Text:
     def _if_claimed(self) -> str:
         return " where q.claim is null or q.claim in (select id from c)" if self.claimed else ""
 
-    def _claim(self, cte: str, table: Table) -> str:
+    def _claim(self, cte: str, table: Table) -> None:
         names = table.names
         changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in table.key)
         self.parts.append(
@@ -276,7 +279,6 @@ class Text:
             f"on conflict ({', '.join(table.key)}) do update set {changes} "
             "where t.until < clock_timestamp() or t.id = excluded.id returning t.id)"
         )
-        return cte
 
     def _ingress(self, cte: str, table: Table) -> None:
         source = self._unnest((*table.columns, ("claim", "uuid")))
@@ -285,16 +287,15 @@ class Text:
             f"select {_of('q', table.names)} from {source}{self._if_claimed()} on conflict do nothing)"
         )
 
-    def _begin(self, cte: str, table: Table) -> str:
+    def _begin(self, cte: str, table: Table) -> None:
         source = self._unnest((*table.columns, ("claim", "uuid")))
         self.parts.append(
             f"{cte} as (insert into {table.name} ({', '.join(table.names)}) "
             f"select {_of('q', table.names)} from {source} join w on w.part = q.part and w.epoch = q.epoch"
             f"{self._if_claimed()} on conflict do nothing returning tenant, id)"
         )
-        return cte
 
-    def _move(self, cte: str, table: Table) -> str:
+    def _move(self, cte: str, table: Table) -> None:
         source = self._unnest((*table.columns, ("expected", "bigint")))
         changes = ", ".join(f"{name} = q.{name}" for name in table.names if name not in {"tenant", "id", "part"})
         self.parts.append(
@@ -302,7 +303,6 @@ class Text:
             "where t.tenant = q.tenant and t.id = q.id and t.version = q.expected "
             "and w.part = t.part and w.epoch = q.epoch returning t.tenant, t.id)"
         )
-        return cte
 
     def _write(self, cte: str, table: Table) -> None:
         source = self._unnest((*table.columns, ("ut", "uuid"), ("ui", "uuid")))
@@ -329,6 +329,10 @@ class Text:
         self.parts.append(
             f"{cte} as (insert into bus.log ({', '.join(names)}) select {_of('q', names)} from {source}{condition})"
         )
+
+
+def _union(columns: str, names: Sequence[str]) -> str:
+    return " union all ".join(f"select {columns} from {name}" for name in names)
 
 
 def _of(alias: str, names: Sequence[str]) -> str:

@@ -81,7 +81,9 @@ class Leases:
         self._order: list[Lease] = []
         self._watchers: list[tuple[Acquired, Lost]] = []
         self._claims = False
+        self._own: asyncpg.Pool | None = None
         self._kick = asyncio.Event()
+        self._round = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.Task[None] | None = None
         self._guard: tuple[UUID, asyncio.Task[None]] | None = None
@@ -102,8 +104,19 @@ class Leases:
         """`acquired(lease)` is awaited in a task of its own; `lost(partition)` is called at once, for any cause."""
         self._watchers.append((acquired, lost))
 
+    @property
+    def _pool(self) -> asyncpg.Pool:
+        return self._own or self.database.engine
+
     async def open(self) -> None:
-        await self.database.engine.execute(
+        """Connections of its own: a heartbeat must not wait behind other work for one."""
+        self._own = await asyncpg.create_pool(
+            self.settings.dsn("lf_engine"),
+            min_size=1,
+            max_size=2,
+            server_settings={"application_name": "linkflow leases"},
+        )
+        await self._pool.execute(
             "insert into bus.lease (part) select generate_series(0, $1 - 1) on conflict do nothing",
             self.settings.partitions,
         )
@@ -124,9 +137,12 @@ class Leases:
             task.cancel()
         await asyncio.gather(*running, *self._tasks, return_exceptions=True)
         if self.id is not None:
-            async with self.database.engine.acquire() as connection, connection.transaction():
+            async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(RELEASE, self.id, list(range(self.settings.partitions)))
                 await connection.execute("delete from bus.worker where id = $1", self.id)
+        if self._own is not None:
+            own, self._own = self._own, None
+            await own.close()
 
     # -- one life
 
@@ -139,7 +155,7 @@ class Leases:
             await connection.execute("select pg_advisory_unlock($1)", former_lock)
         fresh, lock = uuid4(), secrets.randbits(62)
         await connection.execute("select pg_advisory_lock($1)", lock)
-        await self.database.engine.execute(
+        await self._pool.execute(
             "insert into bus.worker (id, name, lock, claims) values ($1, $2, $3, $4)",
             fresh,
             f"{socket.gethostname()}:{os.getpid()}",
@@ -171,15 +187,19 @@ class Leases:
                 await self._tick()
             except FAULTS as error:
                 log.warning("leases.tick_failed", extra={"error": repr(error)})
+            except Exception:  # a round that fails must not be the last
+                log.exception("leases.tick_failed")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._kick.wait(), period)
             self._kick.clear()
 
     async def _tick(self) -> None:
-        me = self.id
-        if me is None:
-            return
-        alive = await self.database.engine.fetchval(
+        async with self._round:
+            if self.id is not None:
+                await self._look_round(self.id)
+
+    async def _look_round(self, me: UUID) -> None:
+        alive = await self._pool.fetchval(
             "update bus.worker set beat = clock_timestamp(), claims = $2 where id = $1 and alive returning true",
             me,
             self._claims,
@@ -191,7 +211,9 @@ class Leases:
                 self.writer.disconnect()
             return
         await self._bury_expired(me)
-        workers = await self.database.engine.fetch("select id, lock, claims from bus.worker where alive order by id")
+        workers = await self._pool.fetch("select id, lock, claims from bus.worker where alive order by id")
+        if all(row["id"] != me for row in workers):
+            return  # declared dead a moment ago; the next round finds out
         self.peers = len(workers) - 1
         self._watch_next(me, [(row["id"], row["lock"]) for row in workers])
         if self._claims:
@@ -205,9 +227,9 @@ class Leases:
         if surplus:
             for partition in surplus:
                 self._lose(partition)
-            await self.database.engine.execute(RELEASE, me, surplus)
+            await self._pool.execute(RELEASE, me, surplus)
         elif len(self._owned) < share:
-            rows = await self.database.engine.fetch(CLAIM, me, share - len(self._owned))
+            rows = await self._pool.fetch(CLAIM, me, share - len(self._owned))
             if self.id == me:  # else we died meanwhile, and these are buried with the dead
                 self._gain([Lease(row["part"], row["epoch"]) for row in rows])
 
@@ -231,7 +253,7 @@ class Leases:
 
     async def _bury_expired(self, me: UUID) -> None:
         """Workers whose heartbeat is older than a lease, on the database's clock, and leases of those that are gone."""
-        async with self.database.engine.acquire() as connection, connection.transaction():
+        async with self._pool.acquire() as connection, connection.transaction():
             dead = await connection.fetch(
                 "update bus.worker set alive = false where alive and id <> $1 "
                 "and beat < clock_timestamp() - make_interval(secs => $2) returning id, lock",
@@ -247,7 +269,7 @@ class Leases:
             await self._cut(row["lock"])
 
     async def _bury(self, id: UUID, lock: int) -> None:
-        async with self.database.engine.acquire() as connection, connection.transaction():
+        async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("update bus.worker set alive = false where id = $1", id)
             await connection.execute(RELEASE, id, list(range(self.settings.partitions)))
         await self._cut(lock)
@@ -277,7 +299,10 @@ class Leases:
         connection: asyncpg.Connection | None = None
         try:
             connection = await asyncpg.connect(
-                self.settings.dsn("lf_ingress"), timeout=5, server_settings={"application_name": "linkflow watch"}
+                self.settings.dsn("lf_ingress"),
+                timeout=5,
+                # else a session that waits outlives its process
+                server_settings={"application_name": "linkflow watch", "client_connection_check_interval": "1s"},
             )
             await connection.execute("select pg_advisory_lock_shared($1)", lock)
             await connection.execute("select pg_advisory_unlock_shared($1)", lock)

@@ -13,13 +13,22 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from subgraphs.platform import eventlog
+from subgraphs.platform.commits import (
+    Committed,
+    Entry,
+    OutcomeUnknown,
+    Prepared,
+    Stored,
+    Unavailable,
+    part,
+    size_of,
+)
 from subgraphs.platform.database import Database
 from subgraphs.platform.domain import Event
 from subgraphs.platform.flush import Batch, Ingress, Table, Text, Unit
@@ -43,61 +52,6 @@ BLOB = Table(
     "ingress",
     ("tenant", "sha256", "holder"),
 )
-
-
-class Unavailable(Exception):
-    """The database cannot be reached; nothing of this commit was stored."""
-
-
-class OutcomeUnknown(Exception):
-    """The connection broke during the commit and the database stayed away: it may or may not have been stored."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A unit that an event of an ingress starts; it shares the ingress's flush. `settle(written)` follows it."""
-
-    event: Event
-    unit: Unit
-    settle: Callable[[bool], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What became of a commit: `evicted` units were not written (lease, epoch or version moved on: forget and reload);
-    `failed` are the poisonous ones; `claimed` is False when the ingress lost its claim and nothing of it was stored."""
-
-    evicted: frozenset[UUID] = frozenset()
-    failed: dict[UUID, Exception] = field(default_factory=dict)
-    claimed: bool = True
-
-
-@dataclass(slots=True)
-class Entry:
-    """One caller's commit while it waits and is worked on."""
-
-    ingress: Ingress | None
-    units: Sequence[Unit]
-    prepared: list[Prepared]
-    done: asyncio.Future[Committed]
-    size: int
-    written: set[UUID] = field(default_factory=set)
-    failed: dict[UUID, Exception] = field(default_factory=dict)
-    claimed: bool = True
-    told: bool = False
-    """Whether the events of its ingress were dispatched already."""
-
-    def all_units(self) -> list[Unit]:
-        return [*self.units, *(prepared.unit for prepared in self.prepared)]
-
-
-@dataclass(slots=True)
-class Stored:
-    """What a statement reported."""
-
-    xid: int
-    written: frozenset[UUID]
-    claimed: frozenset[UUID]
 
 
 class Writer:
@@ -158,13 +112,13 @@ class Writer:
         async with self._room:
             if self._closing:
                 raise Unavailable("The writer is closed.")
-            entry = Entry(ingress, units, [], asyncio.get_running_loop().create_future(), _size(ingress, units))
+            entry = Entry(ingress, units, [], asyncio.get_running_loop().create_future(), size_of(ingress, units))
             if ingress is not None and self.prepare is not None:
                 for event in ingress.events:
                     prepared = await self.prepare(event)
                     if prepared is not None:
                         entry.prepared.append(prepared)
-                        entry.size += _size(None, [prepared.unit])
+                        entry.size += size_of(None, [prepared.unit])
             self._waiting.append(entry)
             self._wake.set()
             return await asyncio.shield(entry.done)
@@ -304,19 +258,19 @@ class Writer:
 
     async def _alone(self, entry: Entry) -> None:
         if entry.ingress is not None:
-            part = _part(entry.ingress)
-            await self._store([part])
-            entry.claimed = part.claimed
+            alone = part(entry.ingress)
+            await self._store([alone])
+            entry.claimed = alone.claimed
         for unit in entry.all_units() if entry.claimed else entry.units:
-            part = _part(None, [unit])
+            alone = part(None, [unit])
             try:
-                await self._store([part])
+                await self._store([alone])
             except Exception as error:
                 if self._lost():
                     raise
                 log.warning("flush.poison", extra={"stream": str(unit.id), "error": repr(error)})
                 entry.failed[unit.id] = error
-            entry.written |= part.written
+            entry.written |= alone.written
         for prepared in entry.prepared:
             prepared.settle(prepared.unit.id in entry.written)
         self._answer(entry)
@@ -391,9 +345,9 @@ class Writer:
                 if found:
                     entry.written.add(unit.id)
             if entry.ingress is not None and not await self._logged(entry.ingress.events, since):
-                part = _part(entry.ingress)
-                await self._store([part])
-                entry.claimed, entry.told = part.claimed, True
+                alone = part(entry.ingress)
+                await self._store([alone])
+                entry.claimed, entry.told = alone.claimed, True
             self._announce(self._xid, [entry])
 
     async def _logged(self, events: Sequence[Event], since: int) -> bool:
@@ -417,16 +371,3 @@ class Writer:
     def _refuse(self, error: Exception) -> None:
         waiting, self._waiting = list(self._waiting), deque()
         self._abandon(waiting, error)
-
-
-def _part(ingress: Ingress | None, units: Sequence[Unit] = ()) -> Entry:
-    return Entry(ingress, units, [], asyncio.get_running_loop().create_future(), 0)
-
-
-def _size(ingress: Ingress | None, units: Sequence[Unit]) -> int:
-    """Roughly the bytes of their large values."""
-    rows = [row for _, row in ingress.rows] if ingress is not None else []
-    for unit in units:
-        rows.append(unit.head)
-        rows += [row for _, row in unit.rows]
-    return sum(len(value) for row in rows for value in row if isinstance(value, (bytes, str)))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from subgraphs.platform.domain import Event, uuid7
@@ -36,6 +37,8 @@ Row = tuple[str, tuple[Any, ...]]
 REMEMBERED = 10_000
 GROWTH = 7
 """How many times larger a body may become as JSON text: a control character becomes six."""
+DRAINED = 4
+"""How many times the largest body is still read, to be able to say that it was too large."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
 
 log = logging.getLogger("linkflow.webhook")
@@ -107,8 +110,8 @@ class Door:
             answer = replies.problem(refused)
         except Gone:
             return
-        except (Unavailable, OutcomeUnknown) as error:
-            log.warning("webhook.not_stored", extra={"error": repr(error)})
+        except (Unavailable, OutcomeUnknown, asyncpg.PostgresError) as error:
+            log.exception("webhook.not_stored", extra={"error": repr(error)})
             unstored = Refused(503, "not_stored", "The call could not be stored.", "Send it again.")
             answer = replies.problem(unstored, (b"retry-after", b"1"))
         await answer.send(send)
@@ -148,26 +151,25 @@ class Door:
         return await self._accept(endpoint, call, item)
 
     async def _read(self, call: Call, receive: Receive) -> bytes:
-        """The raw body; raises Refused as soon as it is known to be too large."""
+        """The raw body; raises Refused when it is too large. What is moderately too large is read to its end and
+        dropped: a caller who is cut off while sending never sees the answer."""
         declared = call.one("content-length")
-        if declared is not None and declared.isdigit() and int(declared) > self._limit:
-            raise self._too_large()
+        size = int(declared) if declared is not None and declared.isdigit() else 0
         chunks: list[bytes] = []
-        size = 0
-        while True:
+        read, more = 0, size <= self._limit * DRAINED
+        while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Gone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._limit:
-                raise self._too_large()
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _too_large(self) -> Refused:
-        return Refused(413, "body_too_large", f"A call has at most {self._limit} bytes.", "Send a link instead.")
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            read += len(chunk)
+            if read <= self._limit:
+                chunks.append(chunk)
+            elif read > self._limit * DRAINED:
+                break
+        if max(read, size) > self._limit:
+            raise Refused(413, "body_too_large", f"A call has at most {self._limit} bytes.", "Send a link instead.")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _accept(self, endpoint: Endpoint, call: Call, item: dict[str, Any]) -> Answer:
         """Stores the call and starts a run, or finds that it came before."""

@@ -169,7 +169,7 @@ def _json(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if "recursion" in str(error).lower():
+        if "depth" in str(error):
             raise _too_deep() from None
         raise Refused(400, "json_malformed", f"The body is not JSON: {error}.") from None
     if (body.count(b"[") + body.count(b"{")) > DEPTH and _deeper(value, DEPTH):
@@ -184,7 +184,7 @@ def _too_deep() -> Refused:
 def _deeper(value: Any, levels: int) -> bool:
     """Whether lists and objects are nested more than so many levels; without recursion."""
     layer = [value]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         layer = [
             inner
             for outer in layer

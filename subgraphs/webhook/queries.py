@@ -15,6 +15,8 @@ from subgraphs.platform.database import Database
 from subgraphs.webhook.domain import Endpoint
 from subgraphs.webhook.storage import Rows, call, endpoint, seen
 
+__all__ = ["Received", "Rows", "by_id", "calls", "first_of", "of_workflow"]
+
 
 @dataclass(frozen=True, slots=True)
 class Received:

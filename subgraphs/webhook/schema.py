@@ -20,7 +20,6 @@ from subgraphs.platform.database import Database
 from subgraphs.platform.domain import Caller
 from subgraphs.webhook import domain, queries
 from subgraphs.webhook.queries import Received
-from subgraphs.webhook.storage import Rows
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Context:
 
     caller: Caller
     database: Database
-    rows: Rows
+    rows: queries.Rows
     url: Callable[[str], str]
     configure: Callable[[UUID, domain.Wish, Caller], Awaitable[domain.Endpoint]]
     rotate: Callable[[UUID, Caller], Awaitable[domain.Endpoint]]

@@ -50,50 +50,52 @@ async def settled(condition: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.02)
 
 
+async def publish_many(process: Process, at: int, many: int) -> list[UUID]:
+    """One of the publishers: half write in a group commit, half in transactions, one of which commits late."""
+    sent: list[UUID] = []
+    while len(sent) < many:
+        batch = [process.event("law.thing.counted.v1", (TENANT, OTHER)[at % 2]) for _ in range(20)]
+        if at < 5:
+            await process.bus.publish(*batch)
+        else:
+            async with process.database.write(batch[0].tenant) as transaction:
+                transaction.publish(*batch)
+                if at == 9 and len(sent) % 100 == 0:
+                    await asyncio.sleep(0.01)  # commits after others that began later
+        sent += [event.id for event in batch]
+    return sent
+
+
+async def hold_open(settings: Settings, opened: asyncio.Event) -> None:
+    """A transaction with an id of its own that stays open for 3 s."""
+    foreign = await asyncpg.connect(settings.dsn("lf_admin"))
+    async with foreign.transaction():
+        await foreign.execute("create temporary table held_open (x int)")
+        opened.set()
+        await asyncio.sleep(3)
+    await foreign.close()
+
+
 @pytest.mark.shows("EV-03", "EV-04")
 async def test_8000_events_of_concurrent_publishers_beside_an_open_transaction(law_settings: Settings) -> None:
-    """Ten publishers, two processes that consume, and a foreign transaction that holds its snapshot for 3 s."""
-    total, per = 8000, 800
+    """Ten publishers, two processes that consume, and a foreign transaction that holds its snapshot."""
     one, two = make(law_settings), make(law_settings)
     for process in (one, two):
         process.bus.consume("law.many", ["law.thing.counted.v1"], recorder("law.many"))
     async with running(one), running(two):
-        foreign = await asyncpg.connect(law_settings.dsn("lf_admin"))
-        hold = foreign.transaction()
-        await hold.start()
-        await foreign.execute("create temporary table held_open (x int)")  # so that it has a transaction id
-
-        async def publish(at: int) -> list[UUID]:
-            process = (one, two)[at % 2]
-            sent: list[UUID] = []
-            while len(sent) < per:
-                batch = [process.event("law.thing.counted.v1", (TENANT, OTHER)[at % 2]) for _ in range(20)]
-                if at < 5:
-                    await process.bus.publish(*batch)
-                else:
-                    async with process.database.write(batch[0].tenant) as transaction:
-                        transaction.publish(*batch)
-                        if at == 9 and len(sent) % 100 == 0:
-                            await asyncio.sleep(0.01)  # commits late, after others that began later
-                sent += [event.id for event in batch]
-            return sent
-
-        async def release() -> None:
-            await asyncio.sleep(3)
-            await hold.rollback()
-            await foreign.close()
-
-        holding = asyncio.create_task(release())
-        parts = await asyncio.gather(*(publish(at) for at in range(10)))
-        sent = [id for part in parts for id in part]
-        assert len(set(sent)) == total
+        opened = asyncio.Event()
+        holding = asyncio.create_task(hold_open(law_settings, opened))
+        await opened.wait()
+        parts = await asyncio.gather(*(publish_many((one, two)[at % 2], at, 800) for at in range(10)))
+        sent = {id for part in parts for id in part}
+        assert len(sent) == 8000
 
         async def all_there() -> bool:
-            return len(await effects(one, "law.many")) >= total
+            return len(await effects(one, "law.many")) >= len(sent)
 
         await settled(all_there)
         counted = await effects(one, "law.many")
-        assert (set(sent) - set(counted), [id for id, n in counted.items() if n > 1]) == (set(), [])
+        assert (sent - set(counted), [id for id, n in counted.items() if n > 1]) == (set(), [])
         await holding
 
 

@@ -1,0 +1,79 @@
+"""What is handed to the writer and what it hands back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from subgraphs.platform.domain import Event
+from subgraphs.platform.flush import Ingress, Unit
+
+
+class Unavailable(Exception):
+    """The database cannot be reached; nothing of this commit was stored."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection broke during the commit and the database stayed away: it may or may not have been stored."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A unit that an event of an ingress starts; it shares the ingress's flush. `settle(written)` follows it."""
+
+    event: Event
+    unit: Unit
+    settle: Callable[[bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a commit: `evicted` units were not written (lease, epoch or version moved on: forget and reload);
+    `failed` are the poisonous ones; `claimed` is False when the ingress lost its claim and nothing of it was stored."""
+
+    evicted: frozenset[UUID] = frozenset()
+    failed: dict[UUID, Exception] = field(default_factory=dict)
+    claimed: bool = True
+
+
+@dataclass(slots=True)
+class Entry:
+    """One caller's commit while it waits and is worked on."""
+
+    ingress: Ingress | None
+    units: Sequence[Unit]
+    prepared: list[Prepared]
+    done: asyncio.Future[Committed]
+    size: int
+    written: set[UUID] = field(default_factory=set)
+    failed: dict[UUID, Exception] = field(default_factory=dict)
+    claimed: bool = True
+    told: bool = False
+    """Whether the events of its ingress were dispatched already."""
+
+    def all_units(self) -> list[Unit]:
+        return [*self.units, *(prepared.unit for prepared in self.prepared)]
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a statement reported."""
+
+    xid: int
+    written: frozenset[UUID]
+    claimed: frozenset[UUID]
+
+
+def part(ingress: Ingress | None, units: Sequence[Unit] = ()) -> Entry:
+    return Entry(ingress, units, [], asyncio.get_running_loop().create_future(), 0)
+
+
+def size_of(ingress: Ingress | None, units: Sequence[Unit]) -> int:
+    """Roughly the bytes of their large values."""
+    rows = [row for _, row in ingress.rows] if ingress is not None else []
+    for unit in units:
+        rows.append(unit.head)
+        rows += [row for _, row in unit.rows]
+    return sum(len(value) for row in rows for value in row if isinstance(value, (bytes, str)))
