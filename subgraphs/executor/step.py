@@ -10,8 +10,9 @@ from subgraphs.engine.expression import Budget, ExpressionError, ExpressionLimit
 from subgraphs.engine.step import Item, Line, Reply, Source, StepError, StepRequest, Wait
 from subgraphs.executor.domain import ERROR, MAIN, Items, Out, StepFailed, fail
 
-OPERATIONS_PER_ITEM = 2_000
-"""Expression operations a step may use for each item, beside the budget of one evaluation."""
+OPERATIONS_PER_ITEM = 500
+BYTES_PER_ITEM = 4_096
+"""What expressions of a step may use for each item, beside the budget of one evaluation."""
 LINES_LIMIT = 1_000
 NOTHING = Items()
 
@@ -135,7 +136,7 @@ class Step:
         self._constant: dict[str, Any] | None = template.evaluate(self.scope) if template.constant else None
         count = sum(len(items) for items in request.inputs.values())
         self.budget.operations += count * OPERATIONS_PER_ITEM
-        self.budget.bytes += count * OPERATIONS_PER_ITEM
+        self.budget.bytes += count * BYTES_PER_ITEM
 
     @property
     def main(self) -> Items:

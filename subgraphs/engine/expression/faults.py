@@ -41,8 +41,8 @@ class ExpressionLimit(ExpressionError):
         super().__init__(message, code=code, position=position, pointer=pointer)
 
 
-OPERATIONS = 200_000
-"""Default budget of one evaluation, in visited nodes of the syntax tree: about 25 ms of one core."""
+OPERATIONS = 150_000
+"""Default budget of one evaluation, in visited nodes of the syntax tree: about 20 ms of one core."""
 BYTES = 16 * 1024 * 1024
 """Default budget of bytes made (strings as their length, list and map slots as 16)."""
 NESTING = 64

@@ -271,7 +271,7 @@ def _shown(budget: Budget, value: Any, depth: int = NESTING) -> str:
             return value.name
     if depth == 0:
         raise ExpressionError("This value nests too deeply.", code="limit")
-    budget.spend(len(value))
+    budget.spend(2 * len(value))
     if isinstance(value, Mapping):
         pairs = sorted((_shown(budget, key), _shown(budget, inner, depth - 1)) for key, inner in value.items())
         return "{" + ", ".join(f"{key}: {inner}" for key, inner in pairs) + "}"

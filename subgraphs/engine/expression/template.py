@@ -17,6 +17,8 @@ from subgraphs.engine.expression.values import plain, text
 
 PARAMETER_DEPTH = 100
 """How deep parameters may nest."""
+EXPRESSIONS_LIMIT = 65_536
+"""Characters of all expressions of one node together; 32 more count for each, so that there are at most 2,000."""
 
 Evaluate = Callable[[Mapping[str, Any], Budget], Any]
 
@@ -58,10 +60,11 @@ def survey(parameters: Any, *, names: frozenset[str] = NAMES) -> tuple[list[Expr
     """All faults of one node's parameters, and the ids that follow `nodes.` in the expressions without faults."""
     found: list[ExpressionError] = []
     nodes: set[str] = set()
+    size = _Size()
     try:
         for string, pointer in _strings(parameters, "", 0):
             if "{{" in string:
-                _survey(string, pointer, names, found, nodes)
+                _survey(string, pointer, names, found, nodes, size)
     except ExpressionError as error:
         found.append(error)
     return found, frozenset(nodes)
@@ -79,8 +82,16 @@ def compiled(parameters: Any) -> Template:
 def _compiled(canonical: bytes) -> Template:
     parameters = orjson.loads(canonical)
     programs: list[Program] = []
-    evaluate = _plan(parameters, "", programs, 0)
+    evaluate = _plan(parameters, "", _Building(programs, _Size()), 0)
     return Template(evaluate or (lambda scope, budget: parameters), programs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """What one template gathers while it is compiled."""
+
+    programs: list[Program]
+    size: _Size
 
 
 def _strings(value: Any, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -100,10 +111,26 @@ def _escaped(key: Any) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
-def _survey(string: str, pointer: str, names: frozenset[str], found: list[ExpressionError], nodes: set[str]) -> None:
+class _Size:
+    """How much expression there has been in one node's parameters."""
+
+    def __init__(self) -> None:
+        self._left = EXPRESSIONS_LIMIT
+
+    def take(self, part: Part) -> None:
+        self._left -= len(part.source) + 32
+        if self._left < 0:
+            message = "The expressions of this node are too long in all."
+            raise ExpressionError(message, code="too_large", position=part.start, pointer=part.pointer)
+
+
+def _survey(
+    string: str, pointer: str, names: frozenset[str], found: list[ExpressionError], nodes: set[str], size: _Size
+) -> None:
     for part in split(string, pointer):
         if isinstance(part, str):
             continue
+        size.take(part)
         one = examined(part.source, names)
         if isinstance(one, Program):
             nodes |= one.nodes
@@ -166,17 +193,17 @@ def _quoted(string: str, at: int) -> int:
     return -1
 
 
-def _plan(value: Any, pointer: str, programs: list[Program], depth: int) -> Evaluate | None:
+def _plan(value: Any, pointer: str, building: _Building, depth: int) -> Evaluate | None:
     """How to evaluate `value`, or None if it is constant."""
     if depth > PARAMETER_DEPTH:
         raise ExpressionError("The parameters nest too deeply.", code="too_large", position=0, pointer=pointer)
     if isinstance(value, str):
-        return _string(value, pointer, programs) if "{{" in value else None
+        return _string(value, pointer, building) if "{{" in value else None
     if isinstance(value, dict):
-        plans = {key: _plan(inner, f"{pointer}/{_escaped(key)}", programs, depth + 1) for key, inner in value.items()}
+        plans = {key: _plan(inner, f"{pointer}/{_escaped(key)}", building, depth + 1) for key, inner in value.items()}
         return _mapping(value, plans) if any(plans.values()) else None
     if isinstance(value, list):
-        listed = [_plan(inner, f"{pointer}/{number}", programs, depth + 1) for number, inner in enumerate(value)]
+        listed = [_plan(inner, f"{pointer}/{number}", building, depth + 1) for number, inner in enumerate(value)]
         return _listing(value, listed) if any(listed) else None
     return None
 
@@ -205,18 +232,19 @@ def _listing(value: list[Any], plans: list[Evaluate | None]) -> Evaluate:
     return evaluate
 
 
-def _string(value: str, pointer: str, programs: list[Program]) -> Evaluate:
+def _string(value: str, pointer: str, building: _Building) -> Evaluate:
     parts = list(split(value, pointer))
     plans: list[str | tuple[Program, int]] = []
     for part in parts:
         if isinstance(part, str):
             plans.append(part)
             continue
+        building.size.take(part)
         try:
             one = program(part.source)
         except ExpressionError as error:
             raise error.placed(part.start, pointer) from None
-        programs.append(one)
+        building.programs.append(one)
         plans.append((one, part.start))
     if len(plans) == 1 and isinstance(plans[0], tuple):
         return _alone(*plans[0], pointer)

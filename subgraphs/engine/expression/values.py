@@ -81,7 +81,7 @@ def equal(budget: Budget, a: Any, b: Any, depth: int = NESTING) -> bool:
         raise ExpressionError("These values nest too deeply to be compared.", code="limit")
     if isinstance(a, Mapping) != isinstance(b, Mapping) or len(a) != len(b):
         return False
-    budget.spend(len(a))
+    budget.spend(2 * len(a))
     if isinstance(a, Mapping):
         return all(_same_entry(budget, b, key, value, depth) for key, value in a.items())
     return all(equal(budget, x, y, depth - 1) for x, y in zip(a, b, strict=True))

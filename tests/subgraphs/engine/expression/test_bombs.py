@@ -89,6 +89,15 @@ def test_refused_before_it_runs(source: str) -> None:
     assert caught.value.code in {"expression.too_large", "expression.syntax", "expression.type", "expression.template"}
 
 
+def test_the_expressions_of_a_node_are_limited_together() -> None:
+    """Checking takes time, so a definition of a million small expressions is refused early."""
+    many = {"fields": ["{{ 1 }}"] * 3_000}
+    assert [fault.code for fault in check(many)] == ["expression.too_large"]
+    with pytest.raises(ExpressionError, match="too long in all"):
+        compiled(many)
+    assert check({"fields": ["{{ 1 }}"] * 1_500}) == []
+
+
 def test_parameters_of_depth_10_000_are_refused() -> None:
     deep: Any = "{{ 1 }}"
     for _ in range(10_000):
