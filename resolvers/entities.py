@@ -10,6 +10,7 @@
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
+from opentelemetry import trace
 from strawberry.dataloader import DataLoader
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,7 +29,8 @@ def loader(
     """
 
     async def ordered(keys: list[Key]) -> list[Row | None]:
-        found = await batch(keys)
+        with trace.get_tracer("linkflow").start_as_current_span("loader", attributes={"linkflow.keys": len(keys)}):
+            found = await batch(keys)
         return [found.get(key) for key in keys]
 
     return DataLoader(load_fn=ordered, max_batch_size=at_most)

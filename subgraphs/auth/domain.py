@@ -160,7 +160,6 @@ class Standing:
 
     name: str
     role: str | None
-    expires: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +227,6 @@ class Store(Protocol):
 
     async def revoke(self, id: UUID, reason: str, now: datetime) -> UUID | None:
         """Ends a session; its account, or nothing if it was over already."""
-
-    async def standing(self, id: UUID, account_id: UUID, now: datetime) -> Standing | None: ...
 
     def publish(self, *events: Event) -> None: ...
 

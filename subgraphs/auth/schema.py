@@ -144,7 +144,7 @@ class Mutation:
         directives=ARGON,
         description="Makes a person, an organisation and a tenant, and logs in.",
     )
-    async def sign_up(self, info: Info, input: SignUpInput) -> SignUpResult:
+    async def sign_up(self, info: Info, input: SignUpInput) -> SignUpResult | None:
         newcomer = domain.Newcomer.of(
             email=input.email,
             name=input.name,
@@ -160,7 +160,7 @@ class Mutation:
         directives=ARGON,
         description="Starts a session. An unknown address and a wrong password get the same answer.",
     )
-    async def log_in(self, info: Info, input: LogInInput) -> LogInResult:
+    async def log_in(self, info: Info, input: LogInInput) -> LogInResult | None:
         context = info.context
         return Session.of(await commands.log_in(input.email, input.password, context.caller.address, context.means))
 
@@ -168,7 +168,7 @@ class Mutation:
         extensions=[AsData()],
         description="Trades a refresh token for the next two tokens. Used twice, it ends the whole session.",
     )
-    async def refresh_session(self, info: Info, input: RefreshSessionInput) -> RefreshSessionResult:
+    async def refresh_session(self, info: Info, input: RefreshSessionInput) -> RefreshSessionResult | None:
         return Session.of(await commands.refresh(input.refresh_token, info.context.means))
 
     @strawberry.mutation(description="Ends a session: its tokens are refused from the next request on.")

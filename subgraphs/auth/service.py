@@ -10,7 +10,7 @@ from uuid import UUID
 
 from starlette.routing import Route
 
-from subgraphs.auth import commands, events
+from subgraphs.auth import commands, events, queries
 from subgraphs.auth.consumers import Consumers
 from subgraphs.auth.domain import SIGN_UP_LIFE, Newcomer, SignUpState, Standing, Turns
 from subgraphs.auth.identity import Identity
@@ -66,8 +66,7 @@ class Auth:
         self.looking: asyncio.Task[None] | None = None
 
     async def standing(self, access: Access) -> Standing | None:
-        async with self.means.stores(access.tenant) as store:
-            return await store.standing(access.session, access.account, _now())
+        return await queries.standing(access, _now(), database=self.ground.database)
 
     async def sign_up(self, newcomer: Newcomer, password: str) -> commands.Started | UUID:
         """A session if the saga completes within ANSWER_SECONDS, else the sign-up's id."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     RowMapping,
+    Select,
     Table,
     Text,
     Uuid,
@@ -36,12 +37,11 @@ from subgraphs.auth.domain import (
     EmailTaken,
     Newcomer,
     SignUpState,
-    Standing,
     Store,
     email_key,
 )
 from subgraphs.auth.tokens import StoredKey
-from subgraphs.platform.database import Database, Transaction
+from subgraphs.platform.database import Database, Reading, Transaction
 from subgraphs.platform.domain import Event
 
 metadata = MetaData(schema="auth")
@@ -200,20 +200,21 @@ class TenantStore:
         found: UUID | None = await self._tx.scalar(ended)
         return found
 
-    async def standing(self, id: UUID, account_id: UUID, now: datetime) -> Standing | None:
-        found = await self._tx.row(
-            select(account.c.name, account.c.role, session.c.expires)
-            .join(session, (session.c.tenant == account.c.tenant) & (session.c.account == account.c.id))
-            .where(
-                self._tx.tenant_filter(account.c.tenant),
-                account.c.id == account_id,
-                account.c.active,
-                session.c.id == id,
-                session.c.revoked.is_(None),
-                session.c.at > now - ABSOLUTE_LIFE,
-            )
+
+def standing(reading: Reading, session_id: UUID, account_id: UUID, now: datetime) -> Select[Any]:
+    """Name and role behind a session that is not over."""
+    return (
+        select(account.c.name, account.c.role)
+        .join(session, (session.c.tenant == account.c.tenant) & (session.c.account == account.c.id))
+        .where(
+            reading.tenant_filter(account.c.tenant),
+            account.c.id == account_id,
+            account.c.active,
+            session.c.id == session_id,
+            session.c.revoked.is_(None),
+            session.c.at > now - ABSOLUTE_LIFE,
         )
-        return Standing(found["name"], found["role"], found["expires"]) if found else None
+    )
 
 
 def stores(database: Database) -> Callable[[UUID], AbstractAsyncContextManager[Store]]:

@@ -176,6 +176,12 @@ class Bus:
         """Stores events that belong to no other change."""
         await self.writer.commit(Ingress(events=list(events)))
 
+    async def lags(self) -> dict[str, int]:
+        """How many events each consumer has not acted on yet, those it failed at included; for metrics."""
+        names = [reader.name for reader in self._readers.values() if reader.head_table is None]
+        rows = await self.database.engine.fetch(cursors.LAGS, names)
+        return {row["consumer"]: int(row["lag"]) for row in rows}
+
     # -- life
 
     async def open(self) -> None:

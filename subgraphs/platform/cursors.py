@@ -69,6 +69,14 @@ select c.consumer, c.part from bus.pos c where c.consumer = any($1::text[]) and 
              and h.due <= clock_timestamp()))
 """  # noqa: S608 - a number of ours
 
+LAGS = """
+select c.consumer, sum((
+  select count(*) from bus.log l where l.part = c.part and l.type = any(c.types)
+  and (l.xid >= pg_snapshot_xmax(c.snap) or l.xid = any(array(select pg_snapshot_xip(c.snap))))
+) + (select count(*) from bus.held h where h.consumer = c.consumer and h.part = c.part)) as lag
+from bus.pos c where c.consumer = any($1::text[]) group by c.consumer
+"""
+
 FLOOR = "select min(pg_snapshot_xmin(snap)::text::bigint) from bus.pos"
 TRIM_LOG = """
 delete from bus.log l where (part, xid, seq) in (

@@ -121,6 +121,7 @@ async def running(ground: Ground, subgraphs: Sequence[Subgraph]) -> AsyncIterato
         for resource in (ground.database, ground.writer, ground.leases, ground.objects, ground.identities):
             await resource.open()
             stack.push_async_callback(resource.close)
+        ground.telemetry.trace_statements(ground.database.api.sync_engine)
         for subgraph in subgraphs:
             if subgraph.stop:
                 stack.push_async_callback(subgraph.stop)
@@ -301,7 +302,7 @@ def application(ground: Ground, subgraphs: Sequence[Subgraph]) -> Served:
     async def metrics(request: Request) -> Response:
         if not _from_this_machine(request):
             return _json({"code": "not_found", "title": "There is nothing here."}, 404)
-        _measure(ground, subgraphs)
+        await _measure(ground)
         return Response(ground.telemetry.metrics.rendered(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     routes: list[BaseRoute] = [
@@ -346,13 +347,13 @@ def _from_this_machine(request: Request) -> bool:
         return False
 
 
-def _measure(ground: Ground, subgraphs: Sequence[Subgraph]) -> None:
+async def _measure(ground: Ground) -> None:
     """Reads what is known only at scrape time."""
     connections = ground.telemetry.metrics.connections
     connections.labels("api").set(ground.database.api.pool.checkedout())  # type: ignore[attr-defined]
     pool = ground.database.engine
     connections.labels("engine").set(pool.get_size() - pool.get_idle_size())
-    for consumer, lag in getattr(ground.bus, "lags", dict)().items():
+    for consumer, lag in (await ground.bus.lags()).items():
         ground.telemetry.metrics.queue_lag.labels(consumer).set(lag)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import event
 
 from resolvers.extensions import CORRELATION
 from subgraphs.platform.domain import Caller
@@ -207,6 +207,22 @@ class Telemetry:
         if self._provider is not None:
             self._provider.shutdown()
 
+    def trace_statements(self, engine: Any) -> None:
+        """A span per SQL statement of a SQLAlchemy engine, named by its first word; nothing when spans are off."""
+        tracer = self.tracer
+        if tracer is None:
+            return
+
+        def before(_connection: Any, _cursor: Any, statement: str, _words: Any, context: Any, _many: bool) -> None:
+            name = f"sql {statement.lstrip()[:20].partition(' ')[0].lower()}"
+            context.linkflow_span = tracer.start_span(name, attributes={"db.query.text": statement[:LONGEST]})
+
+        def after(_connection: Any, _cursor: Any, _statement: str, _words: Any, context: Any, _many: bool) -> None:
+            context.linkflow_span.end()
+
+        event.listen(engine, "before_cursor_execute", before)
+        event.listen(engine, "after_cursor_execute", after)
+
     @contextmanager
     def span(self, name: str, headers: Mapping[str, str] | None = None, **attributes: Any) -> Iterator[None]:
         """A span around the block, under the trace of `headers` if they carry one; nothing when spans are off."""
@@ -218,11 +234,3 @@ class Telemetry:
         parent = extract(dict(headers)) if headers else None
         with self.tracer.start_as_current_span(name, context=parent, attributes=attributes):
             yield
-
-
-def family(name: str, says: str, values: Mapping[str, float], label: str) -> GaugeMetricFamily:
-    """A gauge family made at scrape time, for values that somebody else keeps."""
-    made = GaugeMetricFamily(name, says, labels=[label])
-    for key, value in values.items():
-        made.add_metric([key], value)
-    return made

@@ -89,7 +89,7 @@ class Mutation:
     @strawberry.mutation(
         extensions=[AsData()], description="Renames the caller's tenant. Needs the scope tenant:write."
     )
-    async def rename_tenant(self, info: Info, input: RenameTenantInput) -> RenameTenantResult:
+    async def rename_tenant(self, info: Info, input: RenameTenantInput) -> RenameTenantResult | None:
         context = info.context
         return Tenant.of(
             await commands.rename(input.name, caller=context.caller, stores=context.stores, events=context.events)

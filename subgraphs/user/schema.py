@@ -172,7 +172,7 @@ class Query:
 @strawberry.type
 class Mutation:
     @strawberry.mutation(extensions=[AsData()], description="Changes the caller's own profile.")
-    async def update_profile(self, info: Info, input: UpdateProfileInput) -> UpdateProfileResult:
+    async def update_profile(self, info: Info, input: UpdateProfileInput) -> UpdateProfileResult | None:
         wanted = domain.Profile(input.name, input.avatar_url, input.locale, input.time_zone)
         return User.of(await info.context.update_profile(wanted, info.context.caller))
 
@@ -181,7 +181,7 @@ class Mutation:
         description="Gives a member another role, from their next request on. Needs the scope user:write; only owners "
         "make and unmake owners, and one always remains.",
     )
-    async def change_member_role(self, info: Info, input: ChangeMemberRoleInput) -> ChangeMemberRoleResult:
+    async def change_member_role(self, info: Info, input: ChangeMemberRoleInput) -> ChangeMemberRoleResult | None:
         id = parse_id(input.user_id, "userId")
         return User.of(await info.context.change_role(id, input.role.value, info.context.caller))
 

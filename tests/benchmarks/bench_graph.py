@@ -24,8 +24,10 @@ sys.path.insert(0, str(CHECKOUT))
 REQUESTS = 3_000
 CONNECTIONS = 8
 
-ME = "{ me { id } }"
-PROFILE = "{ me { id name email role organisation { id name } } }"
+QUERIES = (
+    ("me_id", "{ me { id } }"),
+    ("me_profile", "{ me { id name email role organisation { id name } } }"),
+)
 
 
 def main() -> None:
@@ -119,17 +121,19 @@ async def _measure(settings: object, child: int) -> None:
         given = {"email": "a@example.com", "password": PASSWORD, "name": "Ada", "organisation": "Engines"}
         body, headers = signed("/auth/graphql", SIGN_UP, await identity(None), {"input": given})
         answer = (await http.post("/auth/graphql", content=body, headers=headers)).json()
-        who = await identity(answer["data"]["signUp"]["accessToken"])
-        for name, query in (("me_id", ME), ("me_profile", PROFILE)):
-            body, headers = signed("/user/graphql", query, who)
-            milliseconds, rate = await _load(settings.serve_port, body, headers, child)  # type: ignore[attr-defined]
+        token = answer["data"]["signUp"]["accessToken"]
+        who = await identity(token)
+        loads = [(name, "POST /user/graphql", *signed("/user/graphql", query, who)) for name, query in QUERIES]
+        loads.append(("identity", "GET /auth/identity", b"", {"authorization": f"Bearer {token}"}))
+        for name, line, body, headers in loads:
+            milliseconds, rate = await _load(settings.serve_port, line, body, headers, child)  # type: ignore[attr-defined]
             print(f"graph_{name}_cpu {milliseconds:.3f} ms")
             print(f"graph_{name}_rate {rate:.0f} requests/s")
 
 
-async def _load(port: int, body: bytes, headers: dict[str, str], child: int) -> tuple[float, float]:
+async def _load(port: int, line: str, body: bytes, headers: dict[str, str], child: int) -> tuple[float, float]:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST /user/graphql HTTP/1.1\r\nhost: x\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+    request = f"{line} HTTP/1.1\r\nhost: x\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
 
     async def connection(count: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

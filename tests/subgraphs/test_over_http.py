@@ -118,6 +118,7 @@ async def test_metrics_have_the_names_operators_know_and_stay_on_this_machine(cl
         "http_request_duration_seconds_count",
         "database_connections_active",
         "cache_hit_ratio",
+        "message_queue_lag",
         "workflow_executions",
         "workflow_success_rate",
         "execution_duration_seconds",
