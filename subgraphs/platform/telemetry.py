@@ -145,6 +145,8 @@ class Metrics:
         self.queue_lag = Gauge(
             "message_queue_lag", "Events a consumer has not handled yet.", ["consumer"], registry=registry
         )
+        for status in ("SUCCEEDED", "FAILED", "CANCELLED", "TIMED_OUT"):
+            self.executions.labels(status)
         self._seen: dict[Any, float] = {}
         self.active_users.set_function(self._active)
         self._succeeded = self._finished = 0
