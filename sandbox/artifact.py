@@ -21,7 +21,9 @@ from sandbox import limits, module
 
 GUESTS: Final = Path(__file__).parent / "guests"
 FORMAT: Final = "1"
-ARGV: Final = f"qjs --stack-size {limits.STACK_KIB} --memory-limit {limits.HEAP // 1024} -m /app/harness.js".split()
+ARGV: Final = (
+    f"qjs --stack-size {limits.STACK_KIB} --memory-limit {limits.HEAP // 1024} -m /workspace/harness.js".split()
+)
 
 
 class ArtifactError(RuntimeError):

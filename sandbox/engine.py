@@ -35,7 +35,7 @@ class Instance(Protocol):
 
 class Engine(Protocol):
     async def prepare(self, wasm: bytes, files: dict[str, bytes]) -> None:
-        """Loads the guest module; compiles it where no compiled form is cached."""
+        """Loads the guest module; compiles it where no compiled form is cached. Each instance gets its own `files`."""
 
     async def warm(self) -> Instance:
         """A fresh instance, started and waiting for its input."""
@@ -73,16 +73,20 @@ class WasmerEngine:
     def __init__(self, cache: Path) -> None:
         self._client = wasmer_sdk.Wasmer(cache_root=cache, output_bytes=OUTPUT_BYTES)
         self._package: wasmer_sdk.Package | None = None
+        self._files: dict[str, bytes] = {}
 
     async def prepare(self, wasm: bytes, files: dict[str, bytes]) -> None:
         command = wasmer_sdk.PackageCommandDefinition(module="guest")
-        definition = wasmer_sdk.PackageDefinition(modules={"guest": wasm}, commands={"guest": command}, files=files)
+        definition = wasmer_sdk.PackageDefinition(modules={"guest": wasm}, commands={"guest": command})
         self._package = await self._client.packages.create(definition)
+        self._files = files  # not into the package: what lies there cannot be removed by the guest
 
     async def warm(self) -> Instance:
         if self._package is None:
             raise RuntimeError("The engine is asked for an instance before it has a guest.")
-        sandbox = await self._client.sandboxes.create(packages=[self._package], network="disabled", env={})
+        sandbox = await self._client.sandboxes.create(
+            packages=[self._package], files=self._files, network="disabled", env={}
+        )
         command = sandbox.command(self._package)
         process = await command.spawn(stdin="pipe", stdout="pipe", stderr="discard")
         return WasmerInstance(sandbox, process)

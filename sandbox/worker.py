@@ -39,7 +39,7 @@ def main(built: str, parent: str, channel: str) -> None:
 async def _serve(folder: Path, channel: socket.socket) -> None:
     built = artifact.load(folder)
     engine = WasmerEngine(built.compiled)
-    await engine.prepare(built.wasm, {"/app/harness.js": built.harness})
+    await engine.prepare(built.wasm, {"/workspace/harness.js": built.harness})
     await _rehearse(engine)
     reader, writer = await asyncio.open_connection(sock=channel)
     instance = await engine.warm()
@@ -61,7 +61,7 @@ async def compile_guest(cache: Path) -> None:
     try:
         built = artifact.write_sources(building)
         engine = WasmerEngine(built.compiled)
-        await engine.prepare(built.wasm, {"/app/harness.js": built.harness})
+        await engine.prepare(built.wasm, {"/workspace/harness.js": built.harness})
         await _rehearse(engine)
         artifact.seal(building, artifact.folder(cache))
     except BaseException:

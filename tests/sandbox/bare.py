@@ -38,7 +38,7 @@ tried("kill", () => os.kill(1, 9));
 tried("fork", () => os.fork());
 tried("socket", () => os.socket(2, 1));
 tried("urlGet", () => std.urlGet("http://127.0.0.1:PORT/"));
-tried("worker", () => new os.Worker("/app/harness.js"));
+tried("worker", () => new os.Worker("/workspace/harness.js"));
 tried("dup", () => os.dup(1));
 tried("symlink", () => os.symlink("FILE", "/tmp/link"));
 tried("realpath", () => os.realpath("/proc/self/exe"));
@@ -52,7 +52,7 @@ async def main() -> bytes:
     harness = ATTEMPTS.replace("FILE", sys.argv[2]).replace("PORT", sys.argv[3]).encode()
     engine = WasmerEngine(Path(sys.argv[1]))
     wasm = module.as_command(artifact.guest_wasm(), artifact.ARGV, memory=limits.LINEAR_MEMORY)
-    await engine.prepare(wasm, {"/app/harness.js": harness})
+    await engine.prepare(wasm, {"/workspace/harness.js": harness})
     instance = await engine.warm()
     await instance.feed(b"")
     return b"".join([chunk async for chunk in instance.output()])

@@ -61,7 +61,7 @@ def attempts(kept: socket.socket) -> dict[str, Callable[[], Any]]:
         "process_vm_readv": raw("process_vm_readv", PARENT, 0, 0, 0, 0, 0),
         "memfd": lambda: os.memfd_create("x"),
         "pipe": os.pipe,
-        "mount": raw("mount", b"none", b"/tmp", b"tmpfs", 0, None),
+        "mount": raw("mount", b"none", b"/nowhere-lf", b"tmpfs", 0, None),
         "unshare": raw("unshare", 0x10000000),
         "setuid": lambda: os.setuid(0),
         "chroot": lambda: os.chroot("/tmp"),
@@ -78,7 +78,7 @@ def attempts(kept: socket.socket) -> dict[str, Callable[[], Any]]:
 async def main() -> dict[str, Any]:
     built = artifact.load(Path(sys.argv[1]))
     engine = WasmerEngine(built.compiled)
-    await engine.prepare(built.wasm, {"/app/harness.js": built.harness})
+    await engine.prepare(built.wasm, {"/workspace/harness.js": built.harness})
     await worker._rehearse(engine)
     kept = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     tries = attempts(kept)

@@ -51,6 +51,13 @@ async def test_only_guest_globals_exist(box: Sandbox) -> None:
     assert jsons(await box.run(job(code))) == [{"host": []}]
 
 
+@pytest.mark.parametrize("name", ["std", "os", "bjson", "harness", "oldnames", "node"])
+async def test_the_guests_own_library_cannot_be_imported(box: Sandbox, name: str) -> None:
+    answer = await box.run(job(escapes.VIA_IMPORT[name]))
+    assert answer.error is not None
+    assert "could not load module" in answer.error.message
+
+
 @pytest.mark.shows("XR-05")
 @pytest.mark.parametrize("name", list(bombs.TIME))
 async def test_what_does_not_end_is_killed(box: Sandbox, name: str) -> None:

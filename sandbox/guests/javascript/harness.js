@@ -16,7 +16,8 @@ const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
 const isArray = Array.isArray;
 const SHIFT = 2; // lines the Function constructor puts before the body
 
-os.remove("/app/harness.js");
+// Code could import this file as text and read from it how the guest's library is called here.
+if (os.remove("/workspace/harness.js") !== 0) leave(2);
 for (const name of ["gc", "execArgv", "argv0", "navigator", "print", "scriptArgs", "performance", "console"]) {
   delete globalThis[name];
 }
