@@ -74,7 +74,7 @@ class Items:
 @dataclass(frozen=True, slots=True)
 class Example:
     """A worked example; it runs as a test, on 2026-05-04 at noon. `error`: the code it fails with, in place of
-    `output`. `wait`: until when it waits."""
+    `output`. `wait`: until when it waits. `service`: the JSON that the called service answers with."""
 
     title: str
     parameters: Mapping[str, Any]
@@ -83,10 +83,11 @@ class Example:
     error: str | None = None
     reply: Mapping[str, Any] | None = None
     wait: str | None = None
+    service: Any = None
 
     def json(self) -> dict[str, Any]:
         told: dict[str, Any] = {"title": self.title, "parameters": self.parameters, "input": list(self.input)}
-        for name in ("output", "error", "reply", "wait"):
+        for name in ("output", "error", "reply", "wait", "service"):
             if value := getattr(self, name):
                 told[name] = value
         return told

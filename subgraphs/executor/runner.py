@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from subgraphs.engine.expression import ExpressionError, Template, compiled
-from subgraphs.engine.parameters import defaults
+from subgraphs.engine.parameters import defaults, shown
 from subgraphs.engine.step import Item, StepError, StepOutcome, StepRequest
 from subgraphs.executor.domain import ERROR, OUTPUT_LIMIT, NodeType, StepFailed
 from subgraphs.executor.nodes import catalogue, digest
@@ -41,6 +41,20 @@ def _raw(type: NodeType) -> tuple[str, ...]:
     """Parameters whose text is never an expression (`x-raw`): bodies read them from the request."""
     properties = type.manifest.parameters.get("properties", {})
     return tuple(name for name, schema in properties.items() if schema.get("x-raw"))
+
+
+def _filled(type: NodeType, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that count, with defaults: hidden ones (`x-show`) are as if they had not been written."""
+    properties, given = type.manifest.parameters.get("properties", {}), _defaults(type)
+    values = {**given, **parameters}
+    for name in parameters:
+        if shown(name, properties, values) is False:
+            del values[name]
+            if name in given:
+                values[name] = given[name]
+    for name in _raw(type):
+        values.pop(name, None)
+    return values
 
 
 class Runner:
@@ -139,10 +153,7 @@ class Runner:
         known = self._templates.get(id(parameters))
         if known is not None and known[0] is parameters and known[1] is type:
             return known[2]
-        filled = {**_defaults(type), **parameters}
-        for name in _raw(type):
-            filled.pop(name, None)
-        template = compiled(filled)
+        template = compiled(_filled(type, parameters))
         self._templates[id(parameters)] = (parameters, type, template)
         if len(self._templates) > KEPT_TEMPLATES:
             self._templates.popitem(last=False)

@@ -220,6 +220,10 @@ def _field(code: str) -> str | None:
     return {"method": "method", "header": "headers", "redirects": None}.get(field, "url")
 
 
+SECRET_HEADERS = [
+    *("Authorization", "authorization", "AUTHORIZATION", "Cookie", "cookie"),
+    *("X-API-Key", "X-Api-Key", "x-api-key", "X-Auth-Token", "x-auth-token"),
+]
 SHOWN_TEXT = {"body": ["text", "raw"]}
 PROPERTIES: dict[str, Any] = {
     "method": {"type": "string", "enum": METHODS, "default": "GET", "title": "Method"},
@@ -236,7 +240,13 @@ PROPERTIES: dict[str, Any] = {
         "title": "Query",
         "description": "Appended to the URL, encoded. A list repeats its name, null leaves it out.",
     },
-    "headers": {"type": "object", "default": {}, "title": "Headers"},
+    "headers": {
+        "type": "object",
+        "properties": {name: {"x-secret": True} for name in SECRET_HEADERS},
+        "default": {},
+        "title": "Headers",
+        "description": "Credentials among them cannot be written out in a workflow, only come from an expression.",
+    },
     "body": {
         "type": "string",
         "enum": ["none", "json", "form", "text", "raw"],
@@ -320,17 +330,30 @@ NODE = NodeType(
         },
         examples=(
             Example(
-                "Read JSON", {"url": "https://api.example.org/users/{{ item.id }}", "response": "json"}, [{"id": 7}]
+                "Read JSON",
+                {"url": "https://api.example.org/users/{{ item.id }}", "response": "json"},
+                [{"id": 7}],
+                {"main": [{"id": 7, "name": "Ada"}]},
+                service={"id": 7, "name": "Ada"},
             ),
             Example(
-                "Send JSON",
+                "Send JSON, keep the text of the answer",
                 {
                     "method": "POST",
                     "url": "https://api.example.org/orders",
                     "body": "json",
                     "json": {"id": "{{ item.id }}"},
+                    "response": "text",
                 },
                 [{"id": 7}],
+                {"main": [{"body": '{"order":1}'}]},
+                service={"order": 1},
+            ),
+            Example(
+                "No JSON where JSON was asked for",
+                {"url": "https://api.example.org/", "response": "json"},
+                [{}],
+                error="http.not_json",
             ),
             Example(
                 "A private address", {"url": "http://169.254.169.254/latest/meta-data"}, [{}], error="http.address"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
 import pytest
 
+from subgraphs.engine.expression import compiled
+from subgraphs.engine.parameters import Checker
 from subgraphs.engine.step import StepOutcome
+from subgraphs.executor.domain import Example
+from subgraphs.executor.nodes.http import NODE
 from subgraphs.executor.runner import Runner, Tools
 from subgraphs.platform.egress import Egress
 from tests.subgraphs.executor.steps import request
@@ -30,13 +34,37 @@ async def runner(server: Server) -> AsyncIterator[Runner]:
     await egress.close()
 
 
-async def call(runner: Runner, parameters: dict[str, Any], *items: dict[str, Any], **changes: Any) -> StepOutcome:
+async def call(runner: Runner, parameters: dict[str, Any], *items: Mapping[str, Any], **changes: Any) -> StepOutcome:
     return await runner.run(request("core.http", parameters, *(items or ({},)), **changes))
 
 
 def only(outcome: StepOutcome) -> dict[str, Any]:
     assert outcome.error is None
     return outcome.outputs["main"][0].json
+
+
+@pytest.mark.shows("NO-07")
+@pytest.mark.parametrize("example", NODE.manifest.examples, ids=lambda example: example.title)
+async def test_example(server: Server, runner: Runner, example: Example) -> None:
+    """The service of the examples stands in for api.example.org."""
+    body = b"no json" if example.service is None else orjson.dumps(example.service)
+    server.answer = lambda seen: response("200 OK", body)
+    url = example.parameters["url"].replace("https://api.example.org", server.url().rstrip("/"))
+    outcome = await call(runner, {**example.parameters, "url": url}, *example.input)
+    assert (outcome.error.code if outcome.error else None) == example.error
+    assert {port: [item.json for item in items] for port, items in outcome.outputs.items()} == example.output
+
+
+def test_credentials_cannot_be_written_out() -> None:
+    checker = Checker(NODE.manifest.parameters, literal=lambda text: not compiled(text).uses)
+    for value, allowed in (("Bearer abc", False), ("{{ 'Bearer abc' }}", False), ("Bearer {{ vars.token }}", True)):
+        found = checker.findings({"url": "https://a.example", "headers": {"Authorization": value}})
+        assert (not found) is allowed, value
+
+
+async def test_hidden_parameters_do_not_count(server: Server, runner: Runner) -> None:
+    only(await call(runner, {"url": server.url(), "method": "POST", "json": "{{ item.nope }}", "text": "{{ 1 / 0 }}"}))
+    assert server.seen[0].body == b""
 
 
 async def test_a_get_reads(server: Server, runner: Runner) -> None:
