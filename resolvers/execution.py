@@ -6,10 +6,11 @@ whatever goes wrong (a null in a non-null field, a value the scalar refuses), go
 proper error.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from graphql import GraphQLObjectType, is_leaf_type, is_non_null_type
+from graphql import GraphQLError, GraphQLObjectType, OperationType, is_leaf_type, is_non_null_type
+from graphql.execution.collect_fields import collect_fields
 from graphql.pyutils import Path, Undefined, gather_with_cancel
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -20,12 +21,45 @@ class PlainFieldExecutor(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *arguments: Any, **words: Any) -> None:
         super().__init__(*arguments, **words)
         self._plans: dict[int, tuple[Any, Plan | None]] = {}
+        self._event_fields: list[Any] = []  # shared by the copies made per event
 
     @classmethod
     def build(cls, *arguments: Any, **words: Any) -> Any:
         """As the parent, and never suggesting names that exist."""
         words["hide_suggestions"] = True
         return super().build(*arguments, **words)
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        """As the parent; but the events of a subscription share what was collected for the first of them.
+
+        The parent collects the root fields anew for each event, and since its memory of what lies below them is shared
+        by all events of a stream and keyed by that, it would also grow with every event.
+        """
+        if self.operation.operation is not OperationType.SUBSCRIPTION:
+            return super().execute_operation(serially)
+        root_type = self.schema.get_root_type(OperationType.SUBSCRIPTION)
+        assert root_type is not None  # noqa: S101 - validation has refused the document otherwise
+        if not self._event_fields:
+            collected = collect_fields(
+                self.schema, self.fragments, self.variable_values, root_type, self.operation, self.hide_suggestions
+            )
+            self._event_fields.append(collected.grouped_field_set)
+        try:
+            data = self.execute_fields(root_type, self.root_value, None, self._event_fields[0], None)
+            if self.is_awaitable(data):
+                return self._event(data)
+        except GraphQLError as error:
+            self.collected_errors.add(error, None)
+            data = None
+        return self.finish(self.build_response(data))
+
+    async def _event(self, awaited: Awaitable[dict[str, Any]]) -> Any:
+        try:
+            data: dict[str, Any] | None = await awaited
+        except GraphQLError as error:
+            self.collected_errors.add(error, None)
+            data = None
+        return self.build_response(data)
 
     def execute_fields(
         self,

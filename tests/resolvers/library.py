@@ -175,6 +175,11 @@ class Subscription:
             await asyncio.sleep(0)
             yield number
 
+    @strawberry.subscription(description="Books, one after the other.")
+    async def shelf(self, to: int) -> AsyncIterator[Book]:
+        for number in range(to):
+            yield Book.of(number)
+
     @strawberry.subscription(description="Never says anything.")
     async def silence(self) -> AsyncIterator[int]:
         STARTED.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from resolvers.execution import PlainFieldExecutor
 from resolvers.extensions import answer
 from tests.resolvers.library import CANARY, Shelf, graph
 
@@ -62,3 +63,33 @@ async def test_canaries_of_bugs_are_masked_and_correlated() -> None:
         extensions = found["errors"][0]["extensions"]
         assert extensions["code"] == "INTERNAL_SERVER_ERROR"
         assert extensions["correlationId"]
+
+
+async def test_events_are_the_same_as_from_the_ordinary_executor() -> None:
+    query = """subscription { shelf(to: 5) { id title pages extra broken tags { word } ...f } }
+               fragment f on Book { author { name } published }"""
+    streams = []
+    for executor in (None, StrawberryGraphQLCoreExecutionContext):
+        library = graph()
+        if executor:
+            library.execution_context_class = executor
+        stream = await library.subscribe(query, {}, context_value=Shelf())
+        streams.append([(r.data, [(e.message, e.path) for e in r.errors or ()]) async for r in stream])
+    assert len(streams[0]) == 5
+    assert streams[0] == streams[1]
+
+
+async def test_a_stream_keeps_nothing_of_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[PlainFieldExecutor] = []
+    build = PlainFieldExecutor.build_per_event_executor
+
+    def noted(self: PlainFieldExecutor, payload: object) -> object:
+        executor = build(self, payload)
+        made.append(executor)  # type: ignore[arg-type]
+        return executor
+
+    monkeypatch.setattr(PlainFieldExecutor, "build_per_event_executor", noted)
+    stream = await graph().subscribe("subscription { shelf(to: 50) { id tags { word } } }", {}, context_value=Shelf())
+    sizes = [(len(made[-1]._plans), len(made[-1]._relevant_sub_fields)) async for _ in stream]
+    assert len(sizes) == 50
+    assert sizes[0] == sizes[-1]

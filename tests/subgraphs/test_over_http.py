@@ -112,6 +112,7 @@ async def test_nothing_is_served_without_identity_and_proof(client: Client) -> N
 async def test_metrics_have_the_names_operators_know_and_stay_on_this_machine(client: Client) -> None:
     assert (await client.http.get("/health/live")).json() == {"status": "live"}
     assert (await client.http.get("/metrics", headers={"x-forwarded-for": "203.0.113.9"})).status_code == 404
+    await client.ask("user", "{ me { id } }")
     text = (await client.http.get("/metrics")).text
     for name in (
         "http_requests_total",
