@@ -87,25 +87,32 @@ async def kills(box: Sandbox) -> None:
     spread("server answers `state` while a loop burns", lag)
 
 
-async def main() -> None:
+async def measured(running: Running) -> None:
+    box = Sandbox(running.socket)
+    sizes = {pid: pss(pid) for pid in [running.process.pid, *running.workers()]}
+    print(f"idle PSS: {sum(sizes.values()):.1f} MB = " + " + ".join(f"{size:.1f}" for size in sizes.values()))
+    await timed(box)
+    await latency(running, box)
+    await throughput(box)
+    await kills(box)
+    print(f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
+    await box.close()
+
+
+def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lf-") as folder:
+        path, cache = Path(folder) / "s.sock", Path(folder) / "guests"
         began = time.perf_counter()
-        stop(start(Path(folder) / "s.sock", Path(folder) / "guests"))
+        stop(start(path, cache))
         cold = time.perf_counter() - began
         began = time.perf_counter()
-        running = start(Path(folder) / "s.sock", Path(folder) / "guests")
-        print(f"start to ready: compiling {cold:.2f} s, compiled {time.perf_counter() - began:.2f} s")
-        box = Sandbox(running.socket)
-        sizes = {pid: pss(pid) for pid in [running.process.pid, *running.workers()]}
-        print(f"idle PSS: {sum(sizes.values()):.1f} MB = " + " + ".join(f"{size:.1f}" for size in sizes.values()))
-        await timed(box)
-        await latency(running, box)
-        await throughput(box)
-        await kills(box)
-        print(f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
-        await box.close()
-        stop(running)
+        running = start(path, cache)
+        try:
+            print(f"start to ready: compiling {cold:.2f} s, compiled {time.perf_counter() - began:.2f} s")
+            asyncio.run(measured(running))
+        finally:
+            stop(running)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
