@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
+from uuid import UUID
 
 from subgraphs.engine.step import Item, StepError
 
@@ -169,3 +171,26 @@ class NodeType:
     @property
     def pure(self) -> bool:
         return self.manifest.effect == "pure"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that runs steps, as it was last heard of. `alive`: that was within 15 seconds."""
+
+    id: UUID
+    name: str
+    slots: int
+    catalogue: str
+    started: datetime
+    beat: datetime
+    busy: int
+    done: int
+    failed: int
+    alive: bool
+
+
+class Workers(Protocol):
+    """Where workers are known from."""
+
+    async def listed(self) -> list[Worker]:
+        """The oldest first, at most 100."""

@@ -13,9 +13,8 @@ from resolvers.scalars import JSON
 from resolvers.schema import federated
 from subgraphs.engine.expression import plain
 from subgraphs.engine.step import Line, Reply, StepError
-from subgraphs.executor import commands, queries
+from subgraphs.executor import commands, domain, queries
 from subgraphs.executor.runner import Runner
-from subgraphs.executor.storage import WorkerRow, Workers
 from subgraphs.platform.domain import Caller
 
 
@@ -25,7 +24,7 @@ class Context:
 
     caller: Caller
     runner: Runner
-    workers: Workers
+    workers: domain.Workers
 
 
 Info = strawberry.Info[Context, None]
@@ -45,7 +44,7 @@ class Worker:
     catalogue: str = strawberry.field(description="Fingerprint of the node types it can run.")
 
     @classmethod
-    def of(cls, row: WorkerRow) -> Self:
+    def of(cls, row: domain.Worker) -> Self:
         return cls(
             id=strawberry.ID(str(row.id)),
             name=row.name,

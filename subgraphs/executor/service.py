@@ -13,7 +13,7 @@ from subgraphs.executor import events
 from subgraphs.executor.runner import Runner, Tools
 from subgraphs.executor.sandbox import Sandbox
 from subgraphs.executor.schema import Context, schema
-from subgraphs.executor.storage import Workers
+from subgraphs.executor.storage import WorkerRows
 from subgraphs.platform.domain import Caller, uuid7
 from subgraphs.platform.egress import Egress
 from subgraphs.platform.server import Ground, Incoming, Subgraph
@@ -33,7 +33,7 @@ class Worker:
         self.egress = Egress.from_settings(ground.settings)
         self.sandbox = Sandbox(ground.settings.sandbox_socket)
         self.runner = Runner(Tools(self.egress, self.sandbox), workers=self.slots)
-        self.workers = Workers(lambda: ground.database.engine)
+        self.workers = WorkerRows(lambda: ground.database.engine)
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text, Uuid, text
+
+from subgraphs.executor.domain import Worker
 
 metadata = MetaData(schema="executor")
 
@@ -51,23 +51,7 @@ class Pool(Protocol):
     async def fetch(self, query: str, *args: Any) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """One worker as stored. `alive`: it was heard of within `SILENT` seconds."""
-
-    id: UUID
-    name: str
-    slots: int
-    catalogue: str
-    started: datetime
-    beat: datetime
-    busy: int
-    done: int
-    failed: int
-    alive: bool
-
-
-class Workers:
+class WorkerRows:
     """Reads and writes the rows. The pool is asked for at each use, since it exists only while the process serves."""
 
     def __init__(self, pool: Callable[[], Pool]) -> None:
@@ -86,6 +70,6 @@ class Workers:
         """This worker ends as it should."""
         await self._pool().execute("delete from executor.worker where id = $1", id)
 
-    async def listed(self) -> list[WorkerRow]:
+    async def listed(self) -> list[Worker]:
         """The oldest first, at most 100."""
-        return [WorkerRow(*row.values()) for row in await self._pool().fetch(LISTED, SILENT)]
+        return [Worker(*row.values()) for row in await self._pool().fetch(LISTED, SILENT)]

@@ -48,8 +48,8 @@ NODE = NodeType(
                     "enum": ["now", "done", "node"],
                     "default": "now",
                     "title": "Answer",
-                    "description": "now: 202 at once. done: when the run has ended, with the items of its last step. "
-                    "node: what a Respond node says.",
+                    "description": "now: at once, with the run's id. done: when the run has ended, with the items of "
+                    "its last step. node: what a Respond node says.",
                 },
                 "timeout": {
                     "type": "string",
