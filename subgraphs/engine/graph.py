@@ -98,10 +98,13 @@ class Graph:
         """`start` and every node that items leaving it can come to."""
         return self._closure(start, self.outgoing, lambda each: each.target)
 
+    def leading_to(self, ends: Iterable[str]) -> frozenset[str]:
+        """`ends` and every node whose items can come to one of them."""
+        return self._closure(ends, self.incoming, lambda each: each.source)
+
     def upstream(self, node: str) -> frozenset[str]:
         """Every node whose items can come to `node`, itself not included unless it lies on a loop."""
-        sources = [each.source for each in self.incoming[node]]
-        return self._closure(sources, self.incoming, lambda each: each.source)
+        return self.leading_to(each.source for each in self.incoming[node])
 
     @staticmethod
     def _closure(

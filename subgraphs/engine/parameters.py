@@ -22,6 +22,8 @@ import msgspec
 import orjson
 
 Path = tuple[str | int, ...]
+MOST = 100
+"""Findings of one node after which the rest of its parameters is not looked at."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -128,6 +130,8 @@ class Checker:
         expressions = self._expressions and not schema.get("x-raw")
 
         def check(value: Any, path: Path, found: list[Finding]) -> None:
+            if len(found) >= MOST:
+                return
             expression = expressions and isinstance(value, str) and "{{" in value
             if secret and value not in (None, "") and (not expression or literal(value)):
                 found.append(_secret(path))
@@ -253,7 +257,7 @@ def _object(schema: Mapping[str, Any], compile: Compile) -> Check:
                     inner[name](each, (*path, name), found)
             elif rest is not None:
                 rest(each, (*path, name), found)
-            elif others is False:
+            elif others is False and len(found) < MOST:
                 found.append(_unknown((*path, name), inner))
         if not least <= len(value) <= most:
             found.append(Finding("parameter.invalid", _sentence(path, "has too few or too many entries"), path))

@@ -46,7 +46,7 @@ def _faults(error: ValidationError, document: Any) -> Iterator[Fault]:
     match error.validator:
         case "additionalProperties":
             known = list(error.schema.get("properties", {}))  # type: ignore[union-attr]
-            for name in error.instance.keys() - set(known):  # type: ignore[union-attr]
+            for name in (each for each in error.instance if each not in known):  # type: ignore[union-attr]
                 yield Fault(
                     code="definition.unknown_field",
                     message=f"{_place(path)} has no field {name!r}.",

@@ -6,25 +6,18 @@ against the catalogue, connections and ports, order and reachability, expression
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-import orjson
-
 from subgraphs.engine.definition import Connection, Definition, Node, seconds
-from subgraphs.engine.expression import ExpressionError, check, compiled, survey
+from subgraphs.engine.expression import check, compiled
 from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
 from subgraphs.engine.graph import Graph
-from subgraphs.engine.parameters import Checker, is_expression, raw
+from subgraphs.engine.parameters import Checker, is_expression
+from subgraphs.engine.references import Catalogue, expression_faults
 
-Catalogue = Mapping[str, Mapping[str, Any]]
-"""Manifests by `type@version`."""
-
-SHORT = 1000
-"""Bytes of a node's parameters up to which the survey of their expressions is remembered."""
 WEBHOOK, RESPOND = "core.webhook", "core.respond"
 
 
@@ -48,7 +41,7 @@ def faults_of(definition: Definition, catalogue: Catalogue) -> list[Fault]:
         loop,
         _reachability(graph),
         _replies(graph),
-        _expressions(graph, catalogue, ordered=not loop),
+        expression_faults(graph, catalogue, ordered=not loop),
     )
     return list(islice(found, MAX_FAULTS))
 
@@ -170,7 +163,7 @@ def _connections(definition: Definition, catalogue: Catalogue) -> Iterator[Fault
 def _ends(index: int, connection: Connection, nodes: Mapping[str, Node], catalogue: Catalogue) -> Iterator[Fault]:
     for field, end in (("from", connection.source), ("to", connection.target)):
         if end not in nodes:
-            close = get_close_matches(end, list(nodes)[:1000], n=1)
+            close = get_close_matches(end, islice(nodes, 200), n=1)
             yield Fault(
                 code="connection.node_unknown",
                 message=f"A connection names node {end}, which does not exist.",
@@ -276,8 +269,9 @@ def _replies(graph: Graph) -> Iterator[Fault]:
                 severity="warning",
                 next_step="Lead a webhook to it that responds by a node, or remove it.",
             )
+    answering = graph.leading_to(each for each in nodes if nodes[each].type == RESPOND)
     for node_id in waiting:
-        if not any(nodes[other].type == RESPOND for other in graph.reachable([node_id])):
+        if node_id not in answering:
             yield Fault(
                 code="respond.missing",
                 message=f"Webhook {node_id} waits for a respond node and none follows.",
@@ -291,86 +285,3 @@ def _replies(graph: Graph) -> Iterator[Fault]:
 def _mode(node: Node) -> Any:
     respond = node.parameters.get("respond")
     return respond.get("mode") if isinstance(respond, dict) else respond
-
-
-def _expressions(graph: Graph, catalogue: Catalogue, *, ordered: bool) -> Iterator[Fault]:
-    plain = {key: raw(manifest["parameters"]) for key, manifest in catalogue.items()}
-    for index, node in enumerate(graph.definition.nodes.values()):
-        parameters = _without(node.parameters, plain.get(node.key))
-        text = orjson.dumps(parameters)
-        if b"{{" not in text:
-            continue
-        faulty, nodes = _surveyed(text) if len(text) <= SHORT else survey(parameters)
-        if faulty:
-            yield from (_unreadable(index, node, error) for error in faulty)
-            continue
-        for other in sorted(nodes):
-            if fault := _reference(graph, index, node, parameters, other, ordered=ordered):
-                yield fault
-
-
-@lru_cache(maxsize=32_768)
-def _surveyed(text: bytes) -> tuple[list[ExpressionError], frozenset[str]]:
-    """Remembered, for a definition is validated again and again with few of its nodes changed."""
-    return survey(orjson.loads(text))
-
-
-def _without(parameters: dict[str, Any], plain: frozenset[str] | None) -> dict[str, Any]:
-    """The parameters in which expressions count."""
-    return {name: value for name, value in parameters.items() if name not in plain} if plain else parameters
-
-
-def _unreadable(index: int, node: Node, error: ExpressionError) -> Fault:
-    return Fault(
-        code="expression.invalid",
-        message=f"Node {node.id}: {error.message}",
-        pointer=pointer("nodes", index, "parameters") + (error.pointer or ""),
-        node=node.id,
-        position=error.position,
-        next_step="Correct the expression at this position.",
-    )
-
-
-def _reference(
-    graph: Graph, index: int, node: Node, parameters: dict[str, Any], other: str, *, ordered: bool
-) -> Fault | None:
-    nodes = graph.definition.nodes
-    if other in nodes:
-        if not ordered or graph.ancestry[node.id] >> graph.place[other] & 1:
-            return None
-        code, message = "reference.not_upstream", f"node {other} does not run before it"
-        step = f"Connect {other} so that it leads to {node.id}."
-    else:
-        close = get_close_matches(other, list(nodes)[:1000], n=1)
-        code, message = "reference.unknown", f"it refers to node {other}, which does not exist"
-        step = f"Did you mean nodes.{close[0]}?" if close else "Refer to a node by its id."
-    where, position = _where(parameters, other)
-    return Fault(
-        code=code,
-        message=f"Node {node.id}: {message}.",
-        pointer=pointer("nodes", index, "parameters", *where),
-        node=node.id,
-        position=position,
-        next_step=step,
-    )
-
-
-def _where(parameters: Any, other: str) -> tuple[Sequence[str | int], int | None]:
-    """Path and offset of the first text that refers to `nodes.other`."""
-    for path, text in _texts(parameters):
-        if is_expression(text) and other in compiled(text).nodes:
-            found = text.find(f"nodes.{other}")
-            return path, found if found >= 0 else None
-    return (), None
-
-
-def _texts(parameters: Any) -> Iterator[tuple[Sequence[str | int], str]]:
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), parameters)]
-    while waiting:
-        path, value = waiting.pop()
-        if isinstance(value, str):
-            yield path, value
-        elif isinstance(value, dict):
-            waiting.extend(((*path, name), each) for name, each in reversed(value.items()))
-        elif isinstance(value, list):
-            waiting.extend(((*path, place), each) for place, each in reversed(list(enumerate(value))))

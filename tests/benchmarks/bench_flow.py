@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from subgraphs.engine import validation
+from subgraphs.engine import references, validation
 from subgraphs.engine.definition import Definition
 from subgraphs.engine.graph import Graph
 
@@ -48,7 +48,7 @@ def main() -> None:
     distinct = definition(lambda index: f"{{{{ item.n + {index} }}}}")
 
     def first_time(document: Any) -> Any:
-        validation._surveyed.cache_clear()
+        references._surveyed.cache_clear()
         return validation.validate(document, CATALOGUE)
 
     graph = Graph(Definition.parse(plain))

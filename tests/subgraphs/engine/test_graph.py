@@ -73,6 +73,9 @@ def test_the_order_and_the_sections_respect_every_connection(graph: Graph) -> No
 def test_reachability_upstream_and_ancestry_agree_with_walking(graph: Graph) -> None:
     for node in graph.definition.nodes:
         assert graph.reachable([node]) == walks(graph, node) | {node}
+        assert graph.leading_to([node]) == {
+            other for other in graph.definition.nodes if node in walks(graph, other)
+        } | {node}
         assert graph.upstream(node) == {other for other in graph.definition.nodes if node in walks(graph, other)}
     for node in graph.order:
         bits = {other for other in graph.order if graph.ancestry[node] >> graph.place[other] & 1}

@@ -252,3 +252,32 @@ def test_ten_thousand_nodes_are_checked_and_an_injected_loop_is_found() -> None:
 @pytest.mark.shows("WF-12")
 def test_a_document_without_the_shape_is_told_so_and_not_looked_at_further() -> None:
     assert faults({"format": "linkflow/9", "nodes": []}) == [("definition.format", "/format")]
+
+
+@pytest.mark.shows("WF-12")
+def test_expressions_are_bounded_in_all_and_the_same_ones_count_once() -> None:
+    def with_expressions(differing: bool) -> dict[str, Any]:
+        long = "x" * 880
+        nodes = []
+        for n in range(14):
+            numbers = range(50 * n * differing, 50 * n * differing + 50)
+            fields = {f"f{number}": f"{{{{ item.a + '{long}{number}' }}}}" for number in numbers}
+            nodes.append(node(f"n{n}", "set", parameters={"fields": fields}))
+        return flow(*nodes)
+
+    assert faults(with_expressions(differing=False)) == []
+    fault = only(with_expressions(differing=True))
+    assert (fault.code, fault.pointer) == ("expression.limit", "/nodes/12/parameters")
+
+
+@pytest.mark.shows("WF-12")
+def test_definitions_made_to_be_slow_are_answered_with_bounded_faults() -> None:
+    hooks = [node(f"h{n}", "webhook", parameters={"respond": "node"}) for n in range(5_000)]
+    chain = [node(f"c{n}", "set") for n in range(5_000)]
+    edges = [edge(hook["id"], "c0") for hook in hooks]
+    edges += [edge(f"c{n}", f"c{n + 1}") for n in range(4_999)]
+    assert len(validate(document([*hooks, *chain], edges), CATALOGUE)) == 500
+    strange = {f"p{n}": n for n in range(100_000)}
+    assert len(validate(flow(node("a", "set", parameters=strange)), CATALOGUE)) == 100
+    lost = [edge("start", f"{'x' * 55}{n}") for n in range(50_000)]
+    assert len(validate(document([node("start", "manual")], lost), CATALOGUE)) == 500
