@@ -44,6 +44,27 @@ def main() -> None:
                     asyncio.run(_measure(settings, child))
             finally:
                 server.stop()
+    refusals()
+
+
+def refusals() -> None:
+    """The dearest refusal of the corpus of bombs: CPU time of one document that is new to the schema."""
+    from tests.resolvers.library import Shelf, graph
+    from tests.resolvers.test_limits import BOMBS
+
+    async def dearest() -> tuple[float, str]:
+        library, found = graph(), []
+        for name, (query, _) in BOMBS.items():
+            tries = []
+            for _ in range(3):
+                before = time.process_time()
+                await library.execute(query, {}, context_value=Shelf())
+                tries.append(time.process_time() - before)
+            found.append((min(tries) * 1000, name))
+        return max(found)
+
+    milliseconds, name = asyncio.run(dearest())
+    print(f"graph_dearest_refusal_cpu {milliseconds:.1f} ms ({name})")
 
 
 @contextlib.contextmanager
