@@ -20,6 +20,7 @@ from subgraphs.execution.schema import Context, schema
 from subgraphs.execution.storage import WRITTEN
 from subgraphs.execution.watching import Watching
 from subgraphs.platform.domain import Caller, Invalid
+from subgraphs.platform.domain import Event as Published
 from subgraphs.platform.server import Ground, Incoming, Subgraph
 
 GRACE = 10.0  # seconds running bodies get when the process is told to stop
@@ -50,7 +51,7 @@ class Service:
             ground.writer.register(table)
         ground.leases.watch(self.runner.acquired, self.runner.lost)
         ground.bus.prepare(Preparation(self.runner, self.loading))
-        ground.bus.listen([events.FINISHED], lambda event: self.watching.ended(UUID(event.subject)))
+        ground.bus.listen([events.FINISHED], self._ended)
         ground.bus.on_wake(TOPIC, self._woken)
         consumers.register(ground.bus, ground.objects)
 
@@ -84,6 +85,10 @@ class Service:
         if self._sweep is not None:
             await self._sweep.stop()
         await self.runner.drain(GRACE)
+
+    def _ended(self, event: Published) -> None:
+        if event.tenant is not None:
+            self.watching.ended(event.tenant, UUID(event.subject))
 
     def _woken(self, partition: int) -> None:
         if self._sweep is not None and partition in self.ground.leases.owned:

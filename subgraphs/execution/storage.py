@@ -196,13 +196,14 @@ select r.* from unnest($1::uuid[], $2::uuid[]) q(tenant, run)
 join execution.run r on r.tenant = q.tenant and r.id = q.run
 """
 RELEASE = "select * from execution.release where tenant = $1 and workflow = $2 and release = $3"
-DUE = """
+AT_ONCE = 500  # due timers and letters of one look
+DUE = f"""
 select tenant, run, name, clock_timestamp() as now from execution.timer
-where part = any($1::smallint[]) and due <= clock_timestamp() order by due limit 500
-"""
-MAIL = """
-select tenant, run, id, kind, data from execution.inbox where part = any($1::smallint[]) order by id limit 500
-"""
+where part = any($1::smallint[]) and due <= clock_timestamp() order by due limit {AT_ONCE}
+"""  # noqa: S608
+MAIL = f"""
+select tenant, run, id, kind, data from execution.inbox where part = any($1::smallint[]) order by id limit {AT_ONCE}
+"""  # noqa: S608
 FINAL = "select status >= 4 as final from execution.run where tenant = $1 and id = $2"
 OVER = """
 delete from execution.timer t using execution.run r

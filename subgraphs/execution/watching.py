@@ -71,7 +71,7 @@ class Watching:
 
     def __init__(self, loading: Callable[[], Loading], owned: Callable[[UUID], bool]) -> None:
         self._loading, self._owned = loading, owned
-        self.channels: dict[UUID, Channel] = {}
+        self.channels: dict[tuple[UUID, UUID], Channel] = {}
         self._task: asyncio.Task[None] | None = None
         self._due = asyncio.Event()
 
@@ -89,7 +89,7 @@ class Watching:
 
     def told(self, run: Run, version: int, events: Sequence[Event]) -> None:
         """The owner committed these events; the last of them is number `version`."""
-        channel = self.channels.get(run.id)
+        channel = self.channels.get((run.tenant, run.id))
         if channel is None or not events:
             return
         follows = channel.version == version - len(events)
@@ -99,17 +99,15 @@ class Watching:
             channel.missed = True
             self._due.set()
 
-    def ended(self, run: UUID) -> None:
+    def ended(self, tenant: UUID, run: UUID) -> None:
         """A run ended somewhere."""
-        if (channel := self.channels.get(run)) is not None and not channel.over:
+        if (channel := self.channels.get((tenant, run))) is not None and not channel.over:
             channel.missed = True
             self._due.set()
 
     async def watch(self, tenant: UUID, run: UUID, after: int) -> AsyncIterator[Happening]:
         """Every happening with a number above `after`; ends after the last one. Raises Missing or Invalid at once."""
-        channel = self.channels.get(run)
-        if channel is None or channel.tenant != tenant:
-            channel = self.channels[run] = Channel(tenant, run)
+        channel = self.channels.setdefault((tenant, run), Channel(tenant, run))
         channel.watchers += 1
         try:
             await self._filled(channel)
@@ -132,8 +130,8 @@ class Watching:
                     await more.wait()
         finally:
             channel.watchers -= 1
-            if not channel.watchers and self.channels.get(run) is channel:
-                del self.channels[run]
+            if not channel.watchers:
+                self.channels.pop((tenant, run), None)
 
     async def _filled(self, channel: Channel) -> None:
         for pause in UNBEGUN:

@@ -1,4 +1,5 @@
-"""Starts, kills and pauses workers by the pids it holds, receives their effects, and sends them starts."""
+"""Starts, kills and pauses real `linkflow serve` processes by the pids it holds; calls their webhook; is the outside
+world their steps have effects on."""
 
 from __future__ import annotations
 
@@ -12,12 +13,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import asyncpg
+import httpx
+
+from subgraphs.platform.security import SecretBox
 from subgraphs.platform.settings import Settings
+from tests.conftest import free_port
 
-WORKER = Path(__file__).with_name("worker.py")
-CHECKOUT = WORKER.parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROGRAM = "from subgraphs.platform.cli import main; main()"
+SERVED = ("execution", "executor", "webhook")
 
 
 @dataclass
@@ -32,13 +39,13 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                 key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("idempotency-key"))
                 self.calls[key] += 1
                 await asyncio.sleep(self.pause)
                 refused = key.endswith(":flaky") and self.calls[key] == 1
                 self.done[key] += not refused
-                status, body = ("503 Unavailable", "") if refused else ("200 OK", f"done {key[-5:]}")
+                status, body = ("503 Unavailable", "") if refused else ("200 OK", "done")
                 writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
                 await writer.drain()
         writer.close()
@@ -69,50 +76,55 @@ class Worker:
 
 @dataclass
 class Rig:
-    """`workers` on one database; `acknowledged` are the starts a worker said were stored."""
+    """`workers` on one database; `acknowledged` are the runs a webhook call was answered with."""
 
     settings: Settings
     receiver: Receiver
-    tenant: UUID
-    workflow: UUID
+    client: httpx.AsyncClient
     workers: list[Worker] = field(default_factory=list)
     acknowledged: set[UUID] = field(default_factory=set)
+    token: str = ""
     born: int = 0
 
     async def spawn(self) -> Worker:
         self.born += 1
-        home = self.settings.home
+        port, path = free_port(), self.settings.home / "logs" / f"worker-{self.born}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(CHECKOUT),
-            "LINKFLOW_HOME": str(home),
+            "LINKFLOW_HOME": str(self.settings.home),
             "LINKFLOW_DATABASE_URL": str(self.settings.database_url),
             "LINKFLOW_LEASE_SECONDS": str(self.settings.lease_seconds),
             "LINKFLOW_LOG_FORMAT": "json",
+            "LINKFLOW_EGRESS_ALLOW": f"127.0.0.1:{self.receiver.port}",
         }
-        path = home / "logs" / f"worker-{self.born}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                str(WORKER),
-                str(self.receiver.port),
-                str(self.tenant),
-                str(self.workflow),
+                *(sys.executable, "-c", PROGRAM, "serve", *SERVED, "--port", str(port)),
                 env=environment,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        assert process.stdout is not None
-        line = b""
-        while not line.strip().isdigit():
-            line = await asyncio.wait_for(process.stdout.readline(), 30)
-            assert line, path.read_text()[-3000:]
-        worker = Worker(process, int(line), path)
+        worker = Worker(process, port, path)
+        try:
+            await self._ready(worker)
+        except BaseException:
+            await worker.kill()
+            raise
         self.workers.append(worker)
-        asyncio.get_running_loop().create_task(_drained(process.stdout, path))
         return worker
+
+    async def _ready(self, worker: Worker) -> None:
+        async with asyncio.timeout(40):
+            while True:
+                assert worker.process.returncode is None, worker.log.read_text()[-3000:]
+                with contextlib.suppress(httpx.HTTPError):
+                    answer = await self.client.get(f"http://127.0.0.1:{worker.port}/health/ready")
+                    if answer.status_code == 200:
+                        return
+                await asyncio.sleep(0.05)
 
     async def replace(self, worker: Worker) -> Worker:
         """Kills it without warning and starts another."""
@@ -120,35 +132,39 @@ class Rig:
         await worker.kill()
         return await self.spawn()
 
-    async def start(self, run: UUID) -> None:
-        """Sends a start until some worker acknowledges it, always under the same id."""
-        for turn in range(200):
-            worker = self.workers[(run.int + turn) % len(self.workers)] if self.workers else None
-            if worker is not None and await self._sent(worker, run):
+    async def open_endpoint(self, connection: asyncpg.Connection) -> None:
+        """Waits until the release is held by Execution and its webhook has a URL."""
+        async with asyncio.timeout(20):
+            while not self.token:
+                row = await connection.fetchrow(
+                    "select e.id, e.token from webhook.endpoint e join execution.release r using (workflow)"
+                )
+                if row is not None:
+                    box = SecretBox.from_settings(self.settings)
+                    self.token = box.open(row["token"], f"webhook.endpoint/{row['id']}/token").decode()
+                await asyncio.sleep(0.05)
+
+    async def start(self) -> None:
+        """One delivery, sent under the same key until some process acknowledges it."""
+        key = uuid4()
+        for turn in range(400):
+            worker = self.workers[(key.int + turn) % len(self.workers)] if self.workers else None
+            if worker is not None and (run := await self._sent(worker, str(key))) is not None:
                 self.acknowledged.add(run)
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError(f"nobody took {run}")
+        raise AssertionError(f"nobody took {key}")
 
-    async def _sent(self, worker: Worker, run: UUID) -> bool:
+    async def _sent(self, worker: Worker, key: str) -> UUID | None:
+        url = f"http://127.0.0.1:{worker.port}/webhook/hooks/{self.token}"
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
-            writer.write(f"{run}\n".encode())
-            answer = await asyncio.wait_for(reader.readline(), 10)
-            writer.close()
-            return answer == b"ok\n"
-        except (OSError, TimeoutError):
-            return False
+            answer = await self.client.post(url, json={"key": key}, headers={"idempotency-key": key}, timeout=3)
+        except httpx.HTTPError:
+            return None
+        return UUID(answer.json()["executionId"]) if answer.status_code == 200 else None
 
     async def close(self) -> None:
         for worker in self.workers:
             if worker.process.returncode is None:
                 worker.signal(signal.SIGCONT)
                 await worker.kill()
-
-
-async def _drained(stream: asyncio.StreamReader, path: Path) -> None:
-    """Keeps what a worker logs to its standard output."""
-    with path.open("ab") as log:
-        while line := await stream.readline():
-            log.write(line)

@@ -233,9 +233,15 @@ class Runner:
         asked = bodies.request(run, run.plan.nodes[node], attempt, now(), live.names)
         try:
             outcome, took = await bodies.outside(self._executor(), asked, self.span())
-        finally:
+        except asyncio.CancelledError:
             live.bodies.pop(node, None)
+            self._unless_busy(live)
+            raise
+        live.bodies.pop(node, None)
         self.ask(live, Complete(now(), node, attempt, outcome, took))
+        self._unless_busy(live)
+
+    def _unless_busy(self, live: Live) -> None:
         if not live.gone and live.pump is None:
             self._rest(live)
 

@@ -13,7 +13,7 @@ import structlog
 from subgraphs.engine.run import Cancel, Fire
 from subgraphs.execution.runner.loading import Rows
 from subgraphs.execution.runner.runner import Runner, now
-from subgraphs.execution.storage import DISCARD, DUE, EXPIRED, FINAL, MAIL, OVER
+from subgraphs.execution.storage import AT_ONCE, DISCARD, DUE, EXPIRED, FINAL, MAIL, OVER
 
 log = structlog.get_logger("linkflow.execution")
 
@@ -84,6 +84,11 @@ class Sweep:
                 self.runner.ask(live, Fire(at=at, timer=row["name"]))
         for live in found:
             self.runner.push(live)
+        if len(rows) == AT_ONCE:  # there are more: as soon as these are committed
+            pumps = [live.pump for live in found if live.pump is not None]
+            if pumps:
+                await asyncio.wait(pumps, timeout=EVERY)
+            self._woken.set()
 
     async def _letters(self, parts: list[int]) -> None:
         rows = await self.rows.fetch(MAIL, parts)

@@ -120,6 +120,7 @@ async def test_cancel_stops_running_bodies_and_is_told_once(world: World) -> Non
     await eventually(lambda: "long" in world.executor.stopped)
     assert (await world.ask(cancel, id=begun["id"]))["cancelExecution"]["__typename"] == "Execution"
     await eventually(lambda: mail(world, begun["id"]), 0)
+    await eventually(lambda: UUID(begun["id"]) not in world.ground.ports["execution"].runs)
 
 
 async def mail(world: World, run: str) -> Any:

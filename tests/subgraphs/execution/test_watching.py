@@ -97,7 +97,7 @@ async def test_a_channel_holds_nothing_for_slow_watchers_and_ends_with_the_last(
     run = await climb(world)
     streams = [world.stream(run) for _ in range(150)]
     firsts = await asyncio.gather(*(anext(stream) for stream in streams))
-    channel = world.ground.subgraphs[0].context(world.caller, None).watching.channels[UUID(run)]  # type: ignore[arg-type]
+    channel = world.ground.subgraphs[0].context(world.caller, None).watching.channels[world.tenant, UUID(run)]  # type: ignore[arg-type]
     assert channel.watchers == 150
     assert len({id(happening) for happening in channel.told}) == len(channel.told)
     for gate in world.executor.gates.values():
@@ -106,7 +106,7 @@ async def test_a_channel_holds_nothing_for_slow_watchers_and_ends_with_the_last(
     assert all(first["seq"] == 1 for first in firsts)
     assert all([event["seq"] for event in rest] == list(range(2, 8)) for rest in rests)
     context = world.context()
-    await eventually(lambda: UUID(run) not in context.watching.channels)
+    await eventually(lambda: (world.tenant, UUID(run)) not in context.watching.channels)
 
 
 async def collected(stream: Any) -> list[dict[str, Any]]:
@@ -122,6 +122,19 @@ async def test_who_is_far_behind_still_sees_everything(world: World, monkeypatch
     for gate in world.executor.gates.values():
         gate.set()
     await eventually(lambda: UUID(run) not in world.ground.ports["execution"].runs)
-    assert world.context().watching.channels[UUID(run)].base > 1
+    assert world.context().watching.channels[world.tenant, UUID(run)].base > 1
     assert [event["seq"] for event in await world.events(run)] == list(range(1, 8))
     assert [event["seq"] for event in await collected(slow)] == list(range(2, 8))
+
+
+async def test_a_stranger_who_asks_for_the_same_run_disturbs_nobody(world: World) -> None:
+    run = await climb(world)
+    stream = world.stream(run)
+    seen = [await anext(stream)]
+    stranger = world.context(someone())
+    source: Any = await world.subgraph.schema.subscribe(WATCH, {"id": run, "after": 0}, context_value=stranger)
+    assert [result.errors[0].original_error.code async for result in source] == ["missing"]
+    for gate in world.executor.gates.values():
+        gate.set()
+    seen += await collected(stream)
+    assert [event["seq"] for event in seen] == list(range(1, 8))
