@@ -37,6 +37,7 @@ Row = tuple[str, tuple[Any, ...]]
 REMEMBERED = 10_000
 GROWTH = 7
 """How many times larger a body may become as JSON text: a control character becomes six."""
+BODY_SECONDS = 20.0
 DRAINED = 4
 """How many times the largest body is still read, to be able to say that it was too large."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
@@ -138,17 +139,24 @@ class Door:
         try:
             if method not in endpoint.terms.methods:
                 raise Refused(405, "method_not_allowed", f"This webhook does not take {method}.", "See Allow.")
-            call = Call(method, f"/{rest}", query, scope["headers"], await self._read(call, receive))
+            call = Call(method, f"/{rest}", query, scope["headers"], await self._body(call, receive))
             intake.authenticate(endpoint, call)
             value, media = intake.content(call)
             item = intake.item(call, endpoint, value, media)
         except Refused as refused:
             await self._note(endpoint, call, refused)
             headers: tuple[Header, ...] = (allow,) if refused.status == 405 else ()
-            if refused.status == 413:
+            if refused.status in {408, 413}:
                 headers = ((b"connection", b"close"),)
             return replies.problem(refused, *headers)
         return await self._accept(endpoint, call, item)
+
+    async def _body(self, call: Call, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._read(call, receive)
+        except TimeoutError:
+            raise Refused(408, "body_too_slow", f"The body took longer than {BODY_SECONDS:.0f} s.") from None
 
     async def _read(self, call: Call, receive: Receive) -> bytes:
         """The raw body; raises Refused when it is too large. What is moderately too large is read to its end and

@@ -83,7 +83,7 @@ TITLES = {
     401: "Not authenticated",
     404: "Not found",
     405: "Method not allowed",
-    410: "Gone",
+    408: "Request timeout",
     413: "Too large",
     415: "Unsupported media type",
     503: "Unavailable",
