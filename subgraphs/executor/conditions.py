@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from subgraphs.engine.expression import ExpressionError
-from subgraphs.engine.expression.strings import pattern
+from subgraphs.engine.expression import Budget, ExpressionError, ExpressionLimit
+from subgraphs.engine.expression.strings import matches
 from subgraphs.executor.domain import fail
 from subgraphs.executor.step import type_name
 
@@ -70,12 +70,13 @@ def _contains(left: Any, right: Any) -> bool:
     return _text(right, "right") in _text(left, "left")
 
 
-def _matches(left: Any, right: Any) -> bool:
+def _matches(left: Any, right: Any, budget: Budget) -> bool:
     try:
-        found = pattern(_text(right, "right")).search(_text(left, "left"))
+        return bool(matches(budget, _text(left, "left"), _text(right, "right")))
+    except ExpressionLimit as error:
+        raise fail(error.code, error.message, kind="limit", field="right") from None
     except ExpressionError as error:
         raise fail("condition.pattern", error.message, field="right") from None
-    return found is not None
 
 
 def _empty(left: Any, _: Any) -> bool:
@@ -99,7 +100,7 @@ OPERATORS: Mapping[str, Compare] = {
     "notContains": lambda left, right: not _contains(left, right),
     "startsWith": _texts(lambda left, right: left.startswith(right)),
     "endsWith": _texts(lambda left, right: left.endswith(right)),
-    "matches": _matches,
+    "matches": lambda left, right: _matches(left, right, Budget()),
     "in": _among,
     "notIn": lambda left, right: not _among(left, right),
     "before": _times(lambda left, right: left < right),
@@ -153,8 +154,9 @@ def condition_schema() -> dict[str, Any]:
     }
 
 
-def holds(values: Mapping[str, Any], field: str = "") -> bool:
-    """Whether `expression` is true or, without one, `conditions` hold. Raises StepFailed when types do not fit."""
+def holds(values: Mapping[str, Any], budget: Budget, field: str = "") -> bool:
+    """Whether `expression` is true or, without one, `conditions` hold, at the cost of the step's budget. Raises
+    StepFailed when types do not fit."""
     if "expression" in values:
         value = values["expression"]
         if not isinstance(value, bool):
@@ -164,11 +166,13 @@ def holds(values: Mapping[str, Any], field: str = "") -> bool:
     conditions = values.get("conditions") or []
     if not conditions:
         raise fail("parameter.missing", "Set conditions or an expression.", field=f"{field}conditions")
-    results = (_holds(condition) for condition in conditions)
+    results = (_holds(condition, budget) for condition in conditions)
     return any(results) if values.get("combine") == "any" else all(results)
 
 
-def _holds(condition: Any) -> bool:
+def _holds(condition: Any, budget: Budget) -> bool:
+    if isinstance(condition, dict) and condition.get("operator") == "matches":
+        return _matches(condition.get("left"), condition.get("right"), budget)
     compare = OPERATORS.get(str(condition.get("operator"))) if isinstance(condition, dict) else None
     if compare is None or "left" not in condition:
         raise fail("parameter.invalid", "A condition has left, operator and right.", field="conditions")

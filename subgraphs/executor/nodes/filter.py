@@ -11,12 +11,11 @@ from subgraphs.executor.domain import Example, Manifest, NodeType, Out, paramete
 from subgraphs.executor.step import Step
 
 
-def _keep(index: int, item: Item, values: dict[str, Any]) -> Iterable[Out]:
-    return (("main" if holds(values) else "rest", item),)
-
-
 def body(step: Step) -> Iterator[Out]:
-    return step.each(_keep)
+    def keep(index: int, item: Item, values: dict[str, Any]) -> Iterable[Out]:
+        return (("main" if holds(values, step.budget) else "rest", item),)
+
+    return step.each(keep)
 
 
 NODE = NodeType(

@@ -11,12 +11,11 @@ from subgraphs.executor.domain import Example, Manifest, NodeType, Out, paramete
 from subgraphs.executor.step import Step
 
 
-def _decide(index: int, item: Item, values: dict[str, Any]) -> Iterable[Out]:
-    return (("true" if holds(values) else "false", item),)
-
-
 def body(step: Step) -> Iterator[Out]:
-    return step.each(_decide)
+    def decide(index: int, item: Item, values: dict[str, Any]) -> Iterable[Out]:
+        return (("true" if holds(values, step.budget) else "false", item),)
+
+    return step.each(decide)
 
 
 BIG = {"left": "{{ item.sum }}", "operator": "greaterThan", "right": 100}

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from subgraphs.engine.expression import Budget
 from subgraphs.engine.step import Item
 from subgraphs.executor.conditions import condition_schema, holds
 from subgraphs.executor.domain import Example, Manifest, NodeType, Out, fail, parameters
 from subgraphs.executor.step import Step
 
 
-def _ways(index: int, item: Item, values: dict[str, Any]) -> Iterator[Out]:
+def _ways(values: dict[str, Any], item: Item, budget: Budget) -> Iterator[Out]:
     found = False
     for number, rule in enumerate(values["rules"]):
-        if holds(rule, f"rules.{number}."):
+        if holds(rule, budget, f"rules.{number}."):
             yield rule["output"], item
             found = True
             if values["match"] == "first":
@@ -27,7 +28,7 @@ def _ways(index: int, item: Item, values: dict[str, Any]) -> Iterator[Out]:
 
 
 def body(step: Step) -> Iterator[Out]:
-    return step.each(_ways)
+    return step.each(lambda index, item, values: _ways(values, item, step.budget))
 
 
 RULE = {
