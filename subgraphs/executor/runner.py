@@ -57,6 +57,23 @@ def _filled(type: NodeType, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _choices(type: NodeType, filled: Mapping[str, Any]) -> dict[str, Any]:
+    """The allowed values of parameters whose value is known only in the run, or that nobody has checked."""
+    properties = type.manifest.parameters.get("properties", {})
+    choices = {name: schema["enum"] for name, schema in properties.items() if "enum" in schema and name in filled}
+    return {name: allowed for name, allowed in choices.items() if filled[name] not in allowed}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Parameters as they are run."""
+
+    parameters: Mapping[str, Any]
+    type: NodeType
+    template: Template
+    choices: Mapping[str, Any]
+
+
 class Runner:
     """Implements `subgraphs.engine.step.Executor` in process. `types` are the node types it can run, `digest` their
     fingerprint. `busy` counts the steps that wait for something at this moment, `done` and `failed` all since the
@@ -71,7 +88,7 @@ class Runner:
     ) -> None:
         self._tools = tools or Tools()
         self.types = dict(types) if types is not None else dict(catalogue())
-        self._templates: OrderedDict[int, tuple[Mapping[str, Any], NodeType, Template]] = OrderedDict()
+        self._templates: OrderedDict[int, _Kept] = OrderedDict()
         self._slots = asyncio.Semaphore(workers)
         self.digest = digest(self.types)
         self.busy = self.done = self.failed = 0
@@ -144,20 +161,22 @@ class Runner:
 
     def _step(self, type: NodeType, request: StepRequest) -> Step:
         try:
-            return Step(request, self._template(type, request.parameters), self._tools)
+            kept = self._kept(type, request.parameters)
         except ExpressionError as error:
             raise StepFailed(expression_failed(error)) from None
+        return Step(request, kept.template, self._tools, kept.choices)
 
-    def _template(self, type: NodeType, parameters: Mapping[str, Any]) -> Template:
+    def _kept(self, type: NodeType, parameters: Mapping[str, Any]) -> _Kept:
         """The compiled parameters with defaults filled in; kept by the identity of the definition's own object."""
         known = self._templates.get(id(parameters))
-        if known is not None and known[0] is parameters and known[1] is type:
-            return known[2]
-        template = compiled(_filled(type, parameters))
-        self._templates[id(parameters)] = (parameters, type, template)
+        if known is not None and known.parameters is parameters and known.type is type:
+            return known
+        filled = _filled(type, parameters)
+        kept = _Kept(parameters, type, compiled(filled), _choices(type, filled))
+        self._templates[id(parameters)] = kept
         if len(self._templates) > KEPT_TEMPLATES:
             self._templates.popitem(last=False)
-        return template
+        return kept
 
     def _counted(self, outcome: StepOutcome) -> StepOutcome:
         self.done += 1

@@ -123,7 +123,14 @@ class Scope(dict[str, Any]):
 class Step:
     """What a body gets. It yields `(port, item)`; beside that it may `print`, set `reply` or set `wait`."""
 
-    def __init__(self, request: StepRequest, template: Template, tools: Any = None) -> None:
+    def __init__(
+        self,
+        request: StepRequest,
+        template: Template,
+        tools: Any = None,
+        choices: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """`choices`: the values of parameters that an expression decides among a fixed few."""
         self.request = request
         self.tools = tools
         self.reply: Reply | None = None
@@ -133,6 +140,7 @@ class Step:
         self.scope = Scope(request)
         self.budget = Budget()
         self._template = template
+        self._choices = choices or {}
         self._constant: dict[str, Any] | None = template.evaluate(self.scope) if template.constant else None
         count = sum(len(items) for items in request.inputs.values())
         self.budget.operations += count * OPERATIONS_PER_ITEM
@@ -151,14 +159,19 @@ class Step:
         """The parameters with every expression evaluated: for `item`, or for the first item of `main`, if any.
 
         Raises StepFailed with the pointer of the parameter at fault."""
-        if self._constant is not None:
-            return self._constant
-        if item is None and len(self.main):
-            item = self.main.at(0)
-        try:
-            value: dict[str, Any] = self._template.evaluate(self.scope.at(item) if item else self.scope, self.budget)
-        except ExpressionError as error:
-            raise StepFailed(expression_failed(error)) from None
+        if self._constant is None:
+            if item is None and len(self.main):
+                item = self.main.at(0)
+            try:
+                scope = self.scope.at(item) if item else self.scope
+                value: dict[str, Any] = self._template.evaluate(scope, self.budget)
+            except ExpressionError as error:
+                raise StepFailed(expression_failed(error)) from None
+        else:
+            value = self._constant
+        for name, allowed in self._choices.items():
+            if value[name] not in allowed:
+                raise fail("parameter.invalid", f"{name} must be one of {', '.join(map(str, allowed))}.", field=name)
         return value
 
     def each(self, work: Callable[[int, Item, dict[str, Any]], Iterable[Out]]) -> Iterator[Out]:

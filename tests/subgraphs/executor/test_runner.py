@@ -35,6 +35,27 @@ def values(parameters: dict[str, Any], *items: dict[str, Any], **changes: Any) -
     return [item.json["v"] for item in outcome.outputs["main"]]
 
 
+@pytest.mark.parametrize(
+    ("type", "parameters", "field"),
+    [
+        ("core.respond", {"body": "{{ item }}"}, "body"),
+        ("core.respond", {"body": "everything"}, "body"),
+        ("core.set", {"others": "{{ 'some' }}"}, "others"),
+        ("core.switch", {"rules": [], "match": "{{ 1 }}"}, "match"),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_told(type: str, parameters: dict[str, Any], field: str) -> None:
+    error = Runner().run_pure(request(type, parameters, {"n": 1})).error
+    assert error is not None
+    assert (error.code, error.field) == ("parameter.invalid", field)
+
+
+def test_a_choice_may_be_an_expression() -> None:
+    outcome = Runner().run_pure(request("core.respond", {"body": "{{ item.form }}"}, {"form": "items"}))
+    assert outcome.reply is not None
+    assert outcome.reply.body == [{"form": "items"}]
+
+
 def test_expressions_see_the_item_that_the_item_descends_from() -> None:
     first, second = Item({"n": 1}), Item({"n": 2})
     items = [Item({}, source=(Source("hook", "main", 1),)), Item({}, source=(Source("hook", "main", 0),)), Item({})]
