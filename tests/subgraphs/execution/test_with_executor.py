@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from subgraphs.execution import service
+from subgraphs.executor import service as executor_service
 from subgraphs.executor.nodes import catalogue
-from subgraphs.executor.runner import Runner
-from subgraphs.platform.server import Ground, Subgraph, ground_opened
-from tests.subgraphs.execution.world import SmallExecutor, World, someone
+from subgraphs.platform.server import ground_opened
+from tests.crashes.rig import Receiver, receiving
+from tests.sandbox.conftest import Running, start, stop
+from tests.subgraphs.execution.world import SmallExecutor, World, eventually, someone
 
 VERSION = "1.0.0"
 
@@ -27,10 +30,10 @@ def types() -> dict[str, dict[str, Any]]:
 
 
 def graph(nodes: dict[str, Any], edges: str) -> dict[str, Any]:
-    """Nodes as {id: (type, parameters)}; edges as in "a>b b.true>c"."""
+    """Nodes as {id: (type, parameters, settings?)}; edges as in "a>b b.true>c"."""
     made = [
-        {"id": id, "type": f"core.{type}", "version": VERSION, "parameters": parameters}
-        for id, (type, parameters) in nodes.items()
+        {"id": name, "type": f"core.{kind}", "version": VERSION, "parameters": parameters, "settings": dict(*more)}
+        for name, (kind, parameters, *more) in nodes.items()
     ]
     connections = []
     for edge in edges.split():
@@ -40,16 +43,26 @@ def graph(nodes: dict[str, Any], edges: str) -> dict[str, Any]:
     return {"format": "linkflow/1", "nodes": made, "connections": connections}
 
 
-@pytest.fixture
-async def world(fresh_settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("tests.subgraphs.execution.world.TYPES", types())
+@pytest.fixture(scope="module")
+async def outside() -> AsyncIterator[Receiver]:
+    async with receiving(60.0) as receiver:
+        yield receiver
 
-    def build(ground: Ground) -> Subgraph:
-        ground.ports["executor"] = Runner()
-        return service.build(ground)
 
-    async with ground_opened(await fresh_settings(), [build]) as ground:
-        yield World(ground, ground.subgraphs[0], SmallExecutor(), someone())
+@pytest.fixture(scope="module")
+def guests(scratch: Path) -> Iterator[Running]:
+    running = start(scratch / "with-executor.sock", scratch / "sandbox-cache")
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="module")
+async def world(fresh_settings: Callable[..., Any], outside: Receiver, guests: Running) -> AsyncIterator[World]:
+    settings = await fresh_settings(egress_allow=(f"127.0.0.1:{outside.port}",), sandbox=guests.socket)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.subgraphs.execution.world.TYPES", types())
+        async with ground_opened(settings, [executor_service.build, service.build]) as ground:
+            yield World(ground, ground.subgraphs[1], SmallExecutor(), someone())
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -94,3 +107,62 @@ async def test_a_wait_node_holds_its_items(world: World) -> None:
     assert run["status"] == "SUCCEEDED", run
     assert run["steps"][2]["output"] == {"main": [{"n": 1}]}
     assert run["steps"][1]["durationMs"] >= 1000
+
+
+CANCEL = "mutation($id: ID!) { cancelExecution(input: {executionId: $id}) { __typename } }"
+
+
+async def begun(world: World, graph: dict[str, Any]) -> str:
+    """A run whose last step has begun."""
+    run = str((await world.start(await world.release(graph)))["id"])
+    async for event in world.stream(run):
+        if event["type"] == "STEP_STARTED":
+            break
+    return run
+
+
+@pytest.mark.shows("EX-10", "EX-04")
+async def test_an_attempt_that_takes_too_long_times_out_and_is_tried_again(world: World, outside: Receiver) -> None:
+    call = {"method": "POST", "url": f"http://127.0.0.1:{outside.port}/slow"}
+    settings = {"timeout": "PT0.3S", "retry": {"attempts": 2, "delay": "PT0.05S"}}
+    nodes = {"start": ("manual", {}), "slow": ("http", {**call, "effect": "keyed"}, settings)}
+    run = await world.finished((await world.start(await world.release(graph(nodes, "start>slow"))))["id"])
+    assert (run["status"], run["error"]["kind"]) == ("FAILED", "timeout")
+    assert [attempt["number"] for attempt in run["steps"][1]["attempts"]] == [1, 2]
+    assert outside.calls[f"{run['id']}:slow"] == 2
+
+
+@pytest.mark.shows("EX-08")
+async def test_cancelling_hangs_up_on_the_service_that_is_called(world: World, outside: Receiver) -> None:
+    call = {"method": "POST", "url": f"http://127.0.0.1:{outside.port}/long"}
+    run = await begun(world, graph({"start": ("manual", {}), "long": ("http", call)}, "start>long"))
+    await eventually(lambda: outside.calls[f"{run}:long"], 1)
+    executor = world.ground.ports["executor"]
+    assert executor.busy == 1
+    await world.ask(CANCEL, id=run)
+    await eventually(lambda: executor.busy, 0, seconds=5)
+    assert (await world.finished(run))["status"] == "CANCELLED"
+
+
+@pytest.mark.shows("EX-08")
+async def test_cancelling_kills_the_guest_that_runs_code(world: World, guests: Running) -> None:
+    spin = {"code": "while (true) {}", "timeout": "PT60S"}
+    settings = {"timeout": "PT60S"}
+    run = await begun(world, graph({"start": ("manual", {}), "spin": ("code", spin, settings)}, "start>spin"))
+    before = set(guests.workers())
+    await world.ask(CANCEL, id=run)
+    await eventually(lambda: bool(before - set(guests.workers())), True, seconds=5)
+    assert (await world.finished(run))["status"] == "CANCELLED"
+
+
+@pytest.mark.shows("EX-03")
+async def test_console_lines_of_code_are_kept_with_their_attempt(world: World) -> None:
+    code = {"code": "console.log('seen', items.length); return items.map(item => ({doubled: item.n * 2}))"}
+    nodes = {"start": ("manual", {}), "code": ("code", code)}
+    made = await world.start(await world.release(graph(nodes, "start>code")), input={"n": 21})
+    run = await world.finished(made["id"])
+    assert run["status"] == "SUCCEEDED", run
+    step = run["steps"][1]
+    assert step["output"] == {"main": [{"doubled": 42}]}
+    assert [line["text"] for line in step["lines"]] == ["seen 1"]
+    assert [line["text"] for line in step["attempts"][0]["lines"]] == ["seen 1"]
