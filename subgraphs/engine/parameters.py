@@ -215,7 +215,7 @@ def _value(schema: Mapping[str, Any], compile: Compile) -> Check:
     names = [names] if isinstance(names, str) else list(names)
     allowed = tuple(kind for name in names for kind in _TYPES[name])
     whole = "integer" in names and "number" not in names
-    choices = schema["enum"] if "enum" in schema else [schema["const"]] if "const" in schema else None
+    choices = [*([schema["enum"]] if "enum" in schema else []), *([[schema["const"]]] if "const" in schema else [])]
     wanted = " or ".join(names)
 
     def check(value: Any, path: Path, found: list[Finding]) -> None:
@@ -224,9 +224,10 @@ def _value(schema: Mapping[str, Any], compile: Compile) -> Check:
             if not fits and not (whole and isinstance(value, float) and value.is_integer()):
                 found.append(Finding("parameter.invalid", _sentence(path, f"must be {wanted}"), path))
                 return
-        if choices is not None and not any(_same(value, each) for each in choices):
-            listed = ", ".join(orjson.dumps(each).decode() for each in choices)
-            found.append(Finding("parameter.invalid", _sentence(path, f"must be one of {listed}"), path))
+        for some in choices:
+            if not any(_same(value, each) for each in some):
+                listed = ", ".join(orjson.dumps(each).decode() for each in some)
+                found.append(Finding("parameter.invalid", _sentence(path, f"must be one of {listed}"), path))
 
     return check
 
