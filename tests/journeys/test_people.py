@@ -14,7 +14,7 @@ EVERYTHING = """{
 }"""
 
 
-@pytest.mark.shows("TE-02", "US-02")
+@pytest.mark.shows("US-02")
 async def test_who_signs_up_sees_themselves_their_organisation_and_their_tenant(ada: Person) -> None:
     found = await ada.ask(EVERYTHING)
     assert (found["me"]["id"], found["me"]["email"]) == (ada.user["id"], ada.email)

@@ -161,7 +161,7 @@ async def test_a_stream_ends_with_its_session(ada: Person) -> None:
     await ada.change("cancelExecution", "", executionId=run)
 
 
-@pytest.mark.shows("EX-04", "EX-10")
+@pytest.mark.shows("EX-08", "EX-10")
 async def test_a_run_is_cancelled_and_run_again(ada: Person) -> None:
     id = await ada.workflow(greeting("PT10M"))
     run = await ada.start(id, input={"who": "Ada"})
@@ -221,7 +221,7 @@ async def test_runs_are_listed_filtered_and_paged(ada: Person) -> None:
     assert (await ada.ask(query, filter={"mode": "WEBHOOK"}))["executions"]["edges"] == []
 
 
-@pytest.mark.shows("EX-02")
+@pytest.mark.shows("EX-01")
 async def test_the_draft_runs_and_the_same_key_starts_one_run(ada: Person) -> None:
     made = await ada.change("createWorkflow", "... on Workflow { id }", name="Draft", definition=greeting())
     words = {"workflowId": made["id"], "input": {"who": "draft"}, "idempotencyKey": "k"}

@@ -74,3 +74,12 @@ def test_it_speaks_as_rovers_plugin(tmp_path: Path, sources: dict[str, str], out
         assert answer["Ok"]["hints"] == []
     else:
         assert answer["Err"]["build_errors"][0]["code"] == "FIELD_TYPE_MISMATCH"
+
+
+@pytest.mark.shows("GW-01")
+def test_the_committed_supergraph_is_what_the_subgraphs_compose_to(tmp_path: Path) -> None:
+    words = [str(node()), "router/compose.mjs", "rover.yaml", str(tmp_path / "supergraph.graphql")]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    committed = (CHECKOUT / "supergraph" / "supergraph.graphql").read_bytes()
+    assert (tmp_path / "supergraph.graphql").read_bytes() == committed

@@ -1,0 +1,105 @@
+"""What is wrong is told with its place and what to do next, and leaves nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.journeys.person import Person, chain, greeting, node
+
+
+async def refusal(send: Callable[[], Awaitable[httpx.Response]]) -> int:
+    """The status of a request that is refused before it is read: the connection may break under the client first."""
+    for _ in range(20):
+        try:
+            return (await send()).status_code
+        except (httpx.ReadError, httpx.WriteError):
+            await asyncio.sleep(0.05)
+    raise AssertionError("no answer got through")
+
+
+MALFORMED = {
+    "a document that does not parse": ("{ me { id }", {}),
+    "a field that does not exist": ("{ me { shoeSize } }", {}),
+    "a variable that is missing": ("query ($id: ID!) { workflow(id: $id) { id } }", {}),
+    "a variable of another type": ("query ($n: Int!) { workflows(first: $n) { edges { cursor } } }", {"n": "many"}),
+    "an operation that is not there": ("subscription", {}),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_question_is_named(ada: Person, what: str) -> None:
+    query, variables = MALFORMED[what]
+    answer = (await ada.post(query, **variables)).json()
+    assert not answer.get("data")
+    assert answer["errors"][0]["message"]
+    assert answer["errors"][0]["extensions"]["code"]
+
+
+@pytest.mark.parametrize(
+    "id", ["", "x", "0", "null", "' or 1=1 --", "../..", "00000000-0000-0000-0000-000000000000", "a" * 5_000]
+)
+async def test_ids_of_every_wrong_kind_find_nothing(ada: Person, id: str) -> None:
+    query = "query ($id: ID!) { workflow(id: $id) { id } execution(id: $id) { id } endpoint(id: $id) { id } }"
+    answer = (await ada.post(query, id=id)).json()
+    assert all(value is None for value in (answer.get("data") or {}).values())
+    for error in answer.get("errors", []):
+        assert error["extensions"]["code"] != "INTERNAL_SERVER_ERROR", error
+    for name, words in (
+        ("startExecution", {"workflowId": id}),
+        ("cancelExecution", {"executionId": id}),
+        ("publishRelease", {"workflowId": id}),
+    ):
+        found = await ada.change(name, "", **words)
+        assert found["__typename"] in {"Missing", "Invalid"}, found
+        assert found["message"]
+
+
+async def test_a_definition_as_large_as_allowed_gets_through_and_a_larger_one_is_413(ada: Person) -> None:
+    def padded(size: int) -> Any:
+        definition = greeting()
+        definition["nodes"][2]["parameters"]["fields"][0]["value"] = "x" * size
+        return definition
+
+    made = await ada.change("createWorkflow", "... on Workflow { id }", name="Large", definition=padded(3_000_000))
+    assert made["__typename"] in {"Workflow", "InvalidDefinition", "Invalid"}, made
+    query = "mutation ($input: CreateWorkflowInput!) { createWorkflow(input: $input) { __typename } }"
+    status = await refusal(lambda: ada.post(query, input={"name": "Larger", "definition": padded(9_000_000)}))
+    assert status == 413
+    assert (await ada.ask('{ workflows(search: "Larger") { edges { node { id } } } }'))["workflows"]["edges"] == []
+
+
+async def test_an_unknown_webhook_is_404_and_a_known_one_says_what_it_takes(ada: Person) -> None:
+    unknown = await ada.http.post("/hooks/nobody-knows-this", json={})
+    assert unknown.status_code == 404
+    assert unknown.json()["code"]
+    hook = chain(node("hook", "webhook", {"methods": ["POST"], "respond": "now"}), node("end", "noop"))
+    endpoint = await ada.endpoint(await ada.workflow(hook))
+    path = "/hooks/" + endpoint["url"].rpartition("/hooks/")[2]
+    wrong = await ada.http.get(path)
+    assert wrong.status_code == 405
+    assert "POST" in wrong.headers["allow"]
+    assert await refusal(lambda: ada.http.post(path, content=b"x" * 9_000_000)) == 413
+    good = await ada.http.post(path, json={"hello": "world"})
+    assert good.status_code in {200, 202}
+    assert (await ada.watched(good.headers["x-linkflow-execution"]))[-1]["status"] == "SUCCEEDED"
+
+
+async def test_everything_not_public_is_404(ada: Person) -> None:
+    for path in (
+        "/",
+        "/metrics",
+        "/auth/identity",
+        "/workflow/graphql",
+        "/auth/graphql",
+        "/webhook/hooks/x",
+        "/health/metrics",
+    ):
+        assert (await ada.http.get(path)).status_code == 404, path
+    assert (await ada.http.get("/health/ready")).status_code == 200
+    assert (await ada.http.get("/.well-known/jwks.json")).json()["keys"]
+    assert "GraphiQL" in (await ada.http.get("/graphiql")).text
