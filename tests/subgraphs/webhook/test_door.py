@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from subgraphs.platform.objects import Ref
+from subgraphs.webhook import door
 from tests.subgraphs.webhook.conftest import SECRET, Hooks, signed
 
 MIB = 1_048_576
@@ -154,6 +155,18 @@ async def test_a_body_over_the_limit_is_413_and_noted(hooks: Hooks, chunked: boo
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     (row,) = await hooks.calls(endpoint)
     assert (row["outcome"], row["status"], row["body"]) == ("refused", 413, None)
+
+
+async def test_a_body_that_does_not_end_is_408(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = await hooks.one()
+    monkeypatch.setattr(door, "BODY_SECONDS", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", hooks.ground.settings.serve_port)
+    head = f"POST /webhook/hooks/{endpoint.token} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345"
+    writer.write(head.encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    (row,) = await hooks.calls(endpoint)
+    assert (row["outcome"], row["reason"]) == ("refused", "body_too_slow")
 
 
 @pytest.mark.shows("WH-23", "CC-01")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -172,8 +172,17 @@ async def test_a_rotated_url_replaces_the_old_one_at_once(owner: Client) -> None
     assert (await hooks.http.post(f"http://subgraphs/webhook/hooks/{token}", json={})).status_code == 200
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["filter on", "filter off"])
+async def walled(fresh_settings: Callable[..., Any], request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """With the filter off, row-level security alone keeps tenants apart."""
+    settings = await fresh_settings(tenant_filter=request.param)
+    async with served(settings, auth.build, user.build, tenant.build, webhook.build) as client:
+        yield client
+
+
 @pytest.mark.shows("TE-03")
-async def test_another_tenants_endpoints_are_not_there(owner: Client, door: Client) -> None:
+async def test_another_tenants_endpoints_are_not_there(walled: Client) -> None:
+    owner, door = await walled.sign_up(), walled
     hooks = own(owner)
     workflow = uuid7()
     (endpoint,) = await hooks.publish(workflow, hook={})
