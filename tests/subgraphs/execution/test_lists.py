@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from subgraphs.engine.step import StepError
-from tests.subgraphs.execution.world import World, definition, someone
+from tests.subgraphs.execution.world import World, definition, opened, someone
 
 PLAIN = definition("a:manual", "b:set", edges="a>b")
 LIST = """query($filter: ExecutionFilter, $first: Int!, $after: String) {
@@ -106,6 +106,21 @@ async def test_another_tenant_sees_none_of_it(world: World) -> None:
         assert (await world.ask(document, stranger, id=run))[name] == {"__typename": "Missing"}
     start = "mutation($w: ID!) { startExecution(input: {workflowId: $w}) { __typename } }"
     assert (await world.ask(start, stranger, w=str(workflow)))["startExecution"] == {"__typename": "Missing"}
+
+
+async def test_the_database_alone_keeps_tenants_apart(fresh_settings: Callable[..., Any]) -> None:
+    """With the application's own filter switched off, row-level security still shows a stranger nothing."""
+    async with opened(await fresh_settings(tenant_filter=False)) as open_world:
+        workflow, (run,) = await runs(open_world, 1)
+        stranger = someone()
+        assert await ids(open_world) == [run]
+        assert await ids(open_world, stranger) == []
+        document = "query($id: ID!) { execution(id: $id) { id steps { node } } }"
+        assert (await open_world.ask(document, stranger, id=run))["execution"] is None
+        start = "mutation($w: ID!) { startExecution(input: {workflowId: $w}) { __typename } }"
+        assert (await open_world.ask(start, stranger, w=str(workflow)))["startExecution"] == {"__typename": "Missing"}
+        cancel = "mutation($id: ID!) { cancelExecution(input: {executionId: $id}) { __typename } }"
+        assert (await open_world.ask(cancel, stranger, id=run))["cancelExecution"] == {"__typename": "Missing"}
 
 
 async def test_workflow_and_execution_are_entities(world: World) -> None:

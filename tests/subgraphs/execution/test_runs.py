@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from subgraphs.engine.step import StepError
+from subgraphs.engine.step import StepError, StepRequest
 from subgraphs.platform.domain import Event, uuid7
 from tests.subgraphs.execution.world import TYPES, World, definition, eventually, someone
 
@@ -288,6 +288,32 @@ async def test_what_the_database_refuses_ends_the_run_typed_and_others_go_on(
     assert (await world.finished(other["id"]))["status"] == "SUCCEEDED"
     run = await world.finished(begun["id"])
     assert (run["status"], run["error"]["code"]) == ("FAILED", "execution.unstorable")
+
+
+@pytest.mark.shows("EX-01")
+async def test_a_body_starts_only_after_the_commit_that_says_so(world: World) -> None:
+    seen: list[bool] = []
+
+    async def probe(request: StepRequest) -> None:
+        rows = await world.ground.database.engine.fetch(
+            "select data from execution.journal where run = $1 order by version", request.execution
+        )
+        text = b"".join(bytes(row["data"]) for row in rows).decode()
+        inputs = all(f'"node":"{name}"' in text for name in {"b": ("b",), "d": ("b", "c", "d")}[request.node])
+        seen.append(inputs and f'"e":"step.started.v1","at":{at(text, request.node)}' in text)
+
+    def at(text: str, node: str) -> str:
+        return text.split(f',"node":"{node}","attempt":1}}')[0].rpartition('"at":')[2]
+
+    world.executor.gates = {}
+    world.executor.probe = probe
+    graph = definition("a:manual", "b:call", "c:set", "d:call", edges="a>b b>c c>d")
+    try:
+        run = await world.finished((await world.start(await world.release(graph)))["id"])
+    finally:
+        world.executor.probe = None
+    assert run["status"] == "SUCCEEDED"
+    assert seen == [True, True]
 
 
 def _deep() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -62,6 +62,7 @@ class SmallExecutor:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     faults: dict[str, list[StepError]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    probe: Callable[[StepRequest], Awaitable[None]] | None = None
 
     def effect(self, type: str, version: str) -> str:
         return str(TYPES[f"{type}@{version}"]["effect"])
@@ -84,6 +85,8 @@ class SmallExecutor:
 
     async def run(self, request: StepRequest) -> StepOutcome:
         self.requests.append(request)
+        if self.probe is not None:
+            await self.probe(request)
         if request.type != "core.call":
             return self.run_pure(request)
         try:
