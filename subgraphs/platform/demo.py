@@ -279,7 +279,7 @@ def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
     elif event["last"]:
         detail = str(event["status"]).lower()
     else:
-        detail = "  ".join(f"{out['port']}: {_short(out['items'])}" for out in event.get("items") or [] if out["count"])
+        detail = "  ".join(f"{out['port']}: {_short(out)}" for out in event.get("items") or [] if out["count"])
     return {
         "seq": event["seq"],
         "type": str(event["type"]).lower().replace("_", " "),
@@ -290,5 +290,8 @@ def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
     }
 
 
-def _short(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+def _short(out: Mapping[str, Any]) -> str:
+    """What left by one port: the items, or how many when they are too large to be shown."""
+    if not out["items"]:
+        return f"{out['count']} large item{'s' if out['count'] > 1 else ''}"
+    return json.dumps(out["items"], separators=(",", ":"), ensure_ascii=False)
