@@ -57,19 +57,9 @@ class ExecutionEvent:
     until: DateTime | None = strawberry.field(description="When the wait ends, or the next attempt is due.")
     error: ExecutionError | None = strawberry.field(description="What went wrong.")
     reply: ExecutionReply | None = strawberry.field(description="What the caller of the trigger got.")
-    happening: strawberry.Private[Happening]
-
-    @sized(at_most=2, description="The nodes it concerns.")
-    def nodes(self) -> list[str]:
-        return list(self.happening.nodes)
-
-    @sized(at_most=2, description="What left the step, by port.")
-    def items(self) -> list[ItemsPreview]:
-        return [ItemsPreview.of(preview) for preview in self.happening.items]
-
-    @sized(at_most=10, description="What the attempt wrote to its console.")
-    def lines(self) -> list[ConsoleLine]:
-        return [ConsoleLine.of(line) for line in self.happening.lines]
+    nodes: list[str] = sized(at_most=2, description="The nodes it concerns.")
+    items: list[ItemsPreview] = sized(at_most=2, description="What left the step, by port.")
+    lines: list[ConsoleLine] = sized(at_most=10, description="What the attempt wrote to its console.")
 
     @strawberry.field(description="The run as it stands now.")
     async def execution(self, info: strawberry.Info[Any, None]) -> Execution | None:
@@ -93,5 +83,7 @@ class ExecutionEvent:
             until=happening.until,
             error=ExecutionError.of(happening.error),
             reply=ExecutionReply.of(happening.reply) if happening.reply is not None else None,
-            happening=happening,
+            nodes=list(happening.nodes),
+            items=[ItemsPreview.of(preview) for preview in happening.items],
+            lines=[ConsoleLine.of(line) for line in happening.lines],
         )

@@ -65,11 +65,7 @@ class Attempt:
     retry_at: DateTime | None = strawberry.field(description="When the next attempt was due, if it failed.")
     error: ExecutionError | None = strawberry.field(description="Why it failed.")
     lines_dropped: int = strawberry.field(description="Console lines beyond the limit.")
-    kept: strawberry.Private[list[engine.Line]]
-
-    @sized(at_most=10, description="What it wrote to its console.")
-    def lines(self) -> list[ConsoleLine]:
-        return [ConsoleLine.of(line) for line in self.kept]
+    lines: list[ConsoleLine] = sized(at_most=10, description="What it wrote to its console.")
 
     @classmethod
     def of(cls, attempt: told.Attempt) -> Self:
@@ -81,7 +77,7 @@ class Attempt:
             retry_at=attempt.retry_at,
             error=ExecutionError.of(attempt.error),
             lines_dropped=attempt.lines_dropped,
-            kept=attempt.lines,
+            lines=[ConsoleLine.of(line) for line in attempt.lines],
         )
 
 
@@ -97,15 +93,8 @@ class Step:
     error: ExecutionError | None = strawberry.field(description="Why its last attempt failed.")
     started_at: DateTime | None = strawberry.field(description="When its first attempt began.")
     duration_ms: float | None = strawberry.field(description="From its first start to its end, waits included.")
-    tried: strawberry.Private[list[told.Attempt]]
-
-    @sized(at_most=2, description="Every try, in order.")
-    def attempts(self) -> list[Attempt]:
-        return [Attempt.of(attempt) for attempt in self.tried]
-
-    @sized(at_most=10, description="What its attempts wrote to their consoles, in order.")
-    def lines(self) -> list[ConsoleLine]:
-        return [ConsoleLine.of(line) for attempt in self.tried for line in attempt.lines]
+    attempts: list[Attempt] = sized(at_most=2, description="Every try, in order.")
+    lines: list[ConsoleLine] = sized(at_most=10, description="What its attempts wrote to their consoles, in order.")
 
     @classmethod
     def of(cls, record: told.StepRecord) -> Self:
@@ -120,5 +109,6 @@ class Step:
             error=ExecutionError.of(record.error),
             started_at=record.started_at,
             duration_ms=record.duration_ms,
-            tried=record.attempts,
+            attempts=[Attempt.of(attempt) for attempt in record.attempts],
+            lines=[ConsoleLine.of(line) for attempt in record.attempts for line in attempt.lines],
         )
