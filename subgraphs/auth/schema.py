@@ -49,8 +49,12 @@ class Session:
     refresh_token: str = strawberry.field(description="Good for one refreshSession; keep it where scripts cannot read.")
     expires_at: DateTime = strawberry.field(description="When the access token ends.")
     refresh_expires_at: DateTime = strawberry.field(description="When the session ends if it is not refreshed.")
-    user: User | None = strawberry.field(description="Who is logged in.")
-    tenant: Tenant | None = strawberry.field(description="The tenant they work in.")
+    user: User | None = strawberry.field(
+        description="Who is logged in. Ask for the id only: this request is not theirs yet, `me` with the token is."
+    )
+    tenant: Tenant | None = strawberry.field(
+        description="The tenant they work in. Ask for the id only, as with `user`."
+    )
 
     @classmethod
     def of(cls, started: commands.Started) -> Self:
