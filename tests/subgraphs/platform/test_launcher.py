@@ -27,7 +27,8 @@ class Dev:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LINKFLOW_")}
         environment = {**clean, "LINKFLOW_HOME": str(home), **settings}
         words = [sys.executable, "-m", "subgraphs.platform.cli", "dev", "--no-demo", "--json"]
-        self.home = home
+        self.home, self.environment = home, environment
+        self.origin = ""
         self.process = subprocess.Popen(
             words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -40,6 +41,8 @@ class Dev:
         for line in self.process.stdout:
             event: dict[str, Any] = json.loads(line)
             seen.append(event)
+            if event["event"] == "ready":
+                self.origin = event["api"].removesuffix("/graphql")
             if event["event"] == kind and facts.items() <= event.items():
                 return event
         raise AssertionError(f"no {kind} in {seen}: {self.process.stderr.read()}")
@@ -82,6 +85,15 @@ def started() -> Iterator[list[Dev]]:
         dev.close()
 
 
+def seed(dev: Dev) -> list[dict[str, Any]]:
+    """Run the example against a LinkFlow that is up, on the ports it took."""
+    words = [sys.executable, "-m", "subgraphs.platform.cli", "seed", "--json"]
+    environment = {**dev.environment, "LINKFLOW_PUBLIC_URL": dev.origin}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def alive(pids: list[int]) -> list[int]:
     """Those that still run: neither gone nor zombies."""
     found = []
@@ -100,9 +112,8 @@ def alive(pids: list[int]) -> list[int]:
 def test_everything_starts_heals_and_leaves_nothing(home: Path, started: list[Dev]) -> None:
     first = Dev(home)
     started.append(first)
-    ready = first.until("ready")
-    origin = ready["api"].removesuffix("/graphql")
-    assert httpx.get(f"{origin}/health/live", trust_env=False).status_code == 200
+    first.until("ready")
+    assert httpx.get(f"{first.origin}/health/live", trust_env=False).status_code == 200
     key = (home / "keys" / "gateway.key").read_bytes()
     below = first.children()
     assert len(below) >= 5
@@ -115,6 +126,12 @@ def test_everything_starts_heals_and_leaves_nothing(home: Path, started: list[De
     started.append(second)
     second.until("ready")
     assert (home / "keys" / "gateway.key").read_bytes() == key
+    told = seed(second)
+    assert "signed up a demo tenant" in {event.get("what") for event in told}
+    assert [event["detail"] for event in told if event["event"] == "live"][-1] == "succeeded"
+    assert (home / "demo.txt").stat().st_mode & 0o777 == 0o600
+    assert "logged in the demo tenant" in {event.get("what") for event in seed(second)}
+
     (served,) = [pid for pid in second.children() if b"\x00serve" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(served, signal.SIGKILL)
     second.until("part", name="serve", state="restarted")
