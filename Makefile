@@ -30,12 +30,14 @@ test-coverage: tools packages ## all tests, and which lines they reach
 	@$(PY) -m coverage report
 
 lint: tools packages ## style, import contracts, types, size limits, licences of the graph
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check --quiet . || { echo "make format mends this"; exit 1; }
-	@.venv/bin/lint-imports
-	@$(PY) tests/architecture/limits.py
-	@$(PY) router/licence_lint.py router/router.yaml supergraph/supergraph.graphql
-	@$(PY) -m mypy
+	@failed=0; \
+	$(PY) -m ruff check --quiet . || failed=1; \
+	$(PY) -m ruff format --check --quiet . || { failed=1; echo "make format mends the layout of some files"; }; \
+	$(PY) tests/architecture/limits.py || failed=1; \
+	.venv/bin/lint-imports >.venv/contracts.txt || { failed=1; cat .venv/contracts.txt; }; \
+	$(PY) router/licence_lint.py router/router.yaml supergraph/supergraph.graphql || failed=1; \
+	$(PY) -m mypy || failed=1; \
+	exit $$failed
 
 format: tools ## rewrite the sources in the house style
 	@$(PY) -m ruff check --fix --quiet .; $(PY) -m ruff format --quiet .
