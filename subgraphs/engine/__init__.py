@@ -1,1 +1,1 @@
-"""The pure core shared by Workflow and Execution: definitions, graphs, expressions, runs. No input or output, no clock, no random."""
+"""The pure core of Workflow and Execution: definitions, graphs, expressions, runs. No I/O, clock or random."""

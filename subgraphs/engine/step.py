@@ -64,8 +64,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 class StepRequest(msgspec.Struct):
     """One attempt at one node. `inputs`: items per input port. `scope`: the names expressions may use beside the item
-    (`nodes` as {id: [Item]}, `trigger`, `execution`, `vars`). `now` and `seed` are journaled, so that a repeated attempt
-    sees the same. `timeout` in seconds. `idempotency_key` is stable over attempts of the same step."""
+    (`nodes` as {id: [Item]}, `trigger`, `execution`, `vars`). `now` and `seed` are journaled, so that a repeated
+    attempt sees the same. `timeout` in seconds. `idempotency_key` is stable over attempts of the same step."""
 
     tenant: UUID
     execution: UUID
