@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -156,3 +156,26 @@ async def until(condition: Any, what: str) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"never came: {what}"
         await asyncio.sleep(0.02)
+
+
+async def status_of_large(url: str, body: bytes, headers: dict[str, str]) -> int:
+    """The status of a POST that may be refused before it is read, by a client that reads while it sends."""
+    target = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    head = {"Host": target.netloc.decode(), "Content-Length": str(len(body)), **headers}
+    lines = [f"POST {target.raw_path.decode()} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
+
+    async def send() -> None:
+        with suppress(ConnectionError):
+            writer.write("\r\n".join(lines).encode())
+            for at in range(0, len(body), 65_536):
+                writer.write(body[at : at + 65_536])
+                await writer.drain()
+
+    sending = asyncio.create_task(send())
+    async with asyncio.timeout(PATIENCE):
+        status = int((await reader.readline()).split()[1])
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    writer.transport.abort()
+    return status
