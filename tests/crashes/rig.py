@@ -126,11 +126,14 @@ class Rig:
                         return
                 await asyncio.sleep(0.05)
 
-    async def replace(self, worker: Worker) -> Worker:
-        """Kills it without warning and starts another."""
-        self.workers.remove(worker)
-        await worker.kill()
-        return await self.spawn()
+    async def replace(self, *victims: Worker) -> None:
+        """Kills them without warning, all at once, and starts as many others."""
+        for worker in victims:
+            self.workers.remove(worker)
+            worker.signal(signal.SIGKILL)
+        for worker in victims:
+            await worker.process.wait()
+            await self.spawn()
 
     async def open_endpoint(self, connection: asyncpg.Connection) -> None:
         """Waits until the release is held by Execution and its webhook has a URL."""

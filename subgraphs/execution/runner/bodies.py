@@ -43,6 +43,9 @@ class Nodes(Mapping[str, Sequence[Item]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __bool__(self) -> bool:
+        return True  # a run has its trigger; counting the nodes to know would cost each step as much as itself
+
     def ancestor(self, item: Item, id: str) -> Item | None:
         """The item of node `id` that `item`, an input item of the step, is or descends from."""
         if self._origins is None:
