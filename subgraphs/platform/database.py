@@ -153,6 +153,7 @@ class Database:
     """
 
     api: AsyncEngine
+    reads: AsyncEngine
     engine: asyncpg.Pool
 
     def __init__(self, settings: Settings) -> None:
@@ -173,6 +174,7 @@ class Database:
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
         )
+        self.reads = self.api.execution_options(isolation_level="AUTOCOMMIT")
         self.engine = await asyncpg.create_pool(
             self.settings.dsn("lf_engine"),
             min_size=1,
@@ -186,13 +188,29 @@ class Database:
 
     @asynccontextmanager
     async def read(self, tenant: UUID | None) -> AsyncIterator[Reading]:
-        """A read-only transaction as lf_api; without a tenant it sees no tenant's rows."""
-        async with self.api.connect() as connection:
-            await connection.execution_options(postgresql_readonly=True)
-            async with connection.begin():
-                if tenant is not None:
-                    await connection.execute(SET_TENANT, {"tenant": str(tenant)})
+        """A read-only transaction as lf_api; without a tenant it sees no tenant's rows.
+
+        Begin and tenant travel together as one simple query, past SQLAlchemy's own transactions (0.4 ms a read).
+        """
+        bound = f"; select set_config('app.tenant', '{tenant}', true)" if tenant is not None else ""
+        async with self.reads.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None  # noqa: S101 - it was just connected
+            try:
+                await driver.execute(f"begin read only{bound}")
                 yield Reading(connection, tenant, self.settings.tenant_filter)
+                await driver.execute("commit")
+            except Exception:
+                if driver.is_closed():
+                    await connection.invalidate()
+                else:
+                    await driver.execute("rollback")
+                raise
+            except BaseException:
+                # Cancelled in the middle of something: nobody may inherit this transaction and its tenant.
+                driver.terminate()
+                await connection.invalidate()
+                raise
 
     @asynccontextmanager
     async def write(self, tenant: UUID | None) -> AsyncIterator[Transaction]:

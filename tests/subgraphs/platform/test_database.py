@@ -123,3 +123,31 @@ async def test_the_api_cannot_log_an_event_under_another_tenant(walled: Settings
                 )
     finally:
         await database.close()
+
+
+async def test_a_cancelled_read_leaves_no_tenant_behind(walled: Settings) -> None:
+    """The one connection of the pool is cut off in the middle of a statement; who comes next is nobody's tenant."""
+    import asyncio
+    from dataclasses import replace
+
+    database = Database(replace(walled, database_pool=1))
+    await database.open()
+    try:
+        await write(database, MINE, "mine")
+        started = asyncio.Event()
+
+        async def slow() -> None:
+            async with database.read(MINE) as reading:
+                started.set()
+                await reading.execute(text("select pg_sleep(30)"))
+
+        task = asyncio.create_task(slow())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with database.read(None) as reading:
+            assert await reading.rows(select(THING)) == []
+            assert not await reading.scalar(text("select current_setting('app.tenant', true)"))
+    finally:
+        await database.close()
