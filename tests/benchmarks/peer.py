@@ -279,7 +279,7 @@ class Peer:
         """Rows counted in LinkFlow's own database, as its operator would."""
         import asyncio
 
-        import asyncpg  # type: ignore[import-untyped]
+        import asyncpg
 
         from subgraphs.platform.settings import Settings
 
