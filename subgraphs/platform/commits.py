@@ -52,6 +52,8 @@ class Entry:
     claimed: bool = True
     told: bool = False
     """Whether the events of its ingress were dispatched already."""
+    announced: set[UUID] = field(default_factory=set)
+    """Units whose events were."""
 
     def all_units(self) -> list[Unit]:
         return [*self.units, *(prepared.unit for prepared in self.prepared)]

@@ -165,13 +165,16 @@ class Writer:
         try:
             await self._store(entries)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is given to the caller whose rows cause it
-            if self._lost():
+            if self._lost(error):
                 await self._reconnect(entries)
             else:
                 log.info("flush.split", extra={"callers": len(entries), "error": repr(error)})
                 await self._singly(entries)
 
-    def _lost(self) -> bool:
+    def _lost(self, error: Exception | None = None) -> bool:
+        """Whether the connection is gone, or of no use any more: the driver lost track of what the server does."""
+        if self._connection is not None and isinstance(error, asyncpg.InternalClientError):
+            self._connection.terminate()
         return self._connection is None or self._connection.is_closed()
 
     async def _store(self, entries: Sequence[Entry]) -> None:
@@ -230,7 +233,7 @@ class Writer:
             if entry.ingress is not None and entry.claimed and not entry.told:
                 events += entry.ingress.events
             for unit in entry.all_units():
-                if unit.id in entry.written:
+                if unit.id in entry.written and unit.id not in entry.announced:
                     events += unit.events
             self._answer(entry)
         if events:
@@ -251,7 +254,7 @@ class Writer:
             try:
                 await self._alone(entry)
             except Exception as error:  # noqa: BLE001 - it is the caller's
-                if self._lost():
+                if self._lost(error):
                     await self._reconnect(entries[at:])
                     return
                 self._abandon([entry], error)
@@ -260,17 +263,18 @@ class Writer:
         if entry.ingress is not None:
             alone = part(entry.ingress)
             await self._store([alone])
-            entry.claimed = alone.claimed
+            entry.claimed, entry.told = alone.claimed, True
         for unit in entry.all_units() if entry.claimed else entry.units:
             alone = part(None, [unit])
             try:
                 await self._store([alone])
             except Exception as error:
-                if self._lost():
+                if self._lost(error):
                     raise
                 log.warning("flush.poison", extra={"stream": str(unit.id), "error": repr(error)})
                 entry.failed[unit.id] = error
             entry.written |= alone.written
+            entry.announced |= alone.written
         for prepared in entry.prepared:
             prepared.settle(prepared.unit.id in entry.written)
         self._answer(entry)
@@ -295,7 +299,8 @@ class Writer:
         try:
             self._xid = await connection.fetchval("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
             if self.incarnate is not None:
-                self.owner = await self.incarnate(connection)
+                async with asyncio.timeout(10):
+                    self.owner = await self.incarnate(connection)
         except BaseException:
             connection.terminate()
             raise
@@ -309,17 +314,15 @@ class Writer:
 
     async def _reconnect(self, entries: Sequence[Entry]) -> None:
         """A new connection and a new owner; then the fate of `entries`, whose flush was under way, is looked up."""
-        since, unsettled = self._since, [entry for entry in entries if not entry.done.done()]
-        self._connection = None
-        self.forsaken()
-        began = time.monotonic()
+        since, unsettled, began = self._since, list(entries), time.monotonic()
         while True:
+            self._drop()
+            unsettled = [entry for entry in unsettled if not entry.done.done()]
             try:
                 await self._connect()
                 await self._resolve(unsettled, since)
                 return
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                unsettled = [entry for entry in unsettled if not entry.done.done()]
+            except Exception as error:  # noqa: BLE001 - there is nothing to do without a connection but to try again
                 if time.monotonic() - began > PATIENCE or self._closing:
                     self._abandon(unsettled, OutcomeUnknown("The database went away during the commit."))
                     self._refuse(Unavailable("The database cannot be reached."))
@@ -328,6 +331,12 @@ class Writer:
                 if self._closing:
                     return
                 await asyncio.sleep(0.1)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+        self.forsaken()
 
     async def _resolve(self, entries: Sequence[Entry], since: int) -> None:
         """Finds out by ids what of a broken flush was stored. Ingress that was not is sent again: its rows are the same
@@ -346,7 +355,13 @@ class Writer:
                     entry.written.add(unit.id)
             if entry.ingress is not None and not await self._logged(entry.ingress.events, since):
                 alone = part(entry.ingress)
-                await self._store([alone])
+                try:
+                    await self._store([alone])
+                except Exception as error:
+                    if self._lost(error):
+                        raise
+                    self._abandon([entry], error)
+                    continue
                 entry.claimed, entry.told = alone.claimed, True
             self._announce(self._xid, [entry])
 

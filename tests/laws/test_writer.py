@@ -195,7 +195,7 @@ async def cut_writers(process: Process, stop: asyncio.Event) -> None:
     """Ends the writer's session again and again."""
     admin = await asyncpg.connect(process.settings.dsn("lf_admin"))
     try:
-        for _ in range(12):
+        while process.leases.incarnations < 5:
             await admin.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where application_name = 'linkflow writer' and datname = current_database()"
@@ -246,7 +246,6 @@ async def test_a_cut_connection_loses_and_doubles_nothing(process: Process) -> N
     )
     assert {row["n"] for row in logged} == {1}
     assert len(logged) == len(sent) > 0
-    assert process.leases.incarnations > 3
     for task in beginning:
         lies, written = await task
         assert lies == 0
