@@ -20,7 +20,7 @@ SCRATCH = Path(tempfile.mkdtemp(prefix="linkflow-bench-"))
 os.environ.setdefault("BENCH_HOME", str(SCRATCH))
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks import peer as product  # noqa: E402 - reads BENCH_HOME when imported
+from tests.benchmarks import peer as product
 
 SUBSCRIBERS, RUNS = 150, 20
 WATCH = """subscription($id: ID!) { executionEvents(executionId: $id) { seq type last node status } }"""

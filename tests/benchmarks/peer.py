@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PORT = int(os.environ.get("LINKFLOW_BENCH_PORT", "23500"))
 BASE = f"http://127.0.0.1:{PORT}"
 STUB = int(os.environ.get("BENCH_STUB_PORT", "23900"))
+PYTHON = str(ROOT / ".venv/bin/python")
 HOME = Path(os.environ.get("BENCH_HOME", ROOT / ".peers")).resolve()
 
 Json = dict[str, Any]
@@ -157,7 +158,7 @@ class Peer:
         with (HOME / "logs/linkflow.log").open("ab") as log:
             self.procs = [
                 subprocess.Popen(
-                    [sys.executable if "venv" in sys.executable else str(ROOT / ".venv/bin/python"), "-m",
+                    [PYTHON, "-m",
                      "subgraphs.platform.cli", "dev", "--no-demo"],
                     cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                     start_new_session=True,
@@ -275,20 +276,28 @@ class Peer:
             "get-steps": ("POST", url, {"query": ONE, "variables": {"id": one}}, headers),
         }
 
-    def sql(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """Rows counted in LinkFlow's own database, as its operator would."""
-        import asyncio
+    def sql(self, statement: str, *arguments: str) -> list[list[Any]]:
+        """Rows counted in LinkFlow's own database, as its operator would; by LinkFlow's Python, whoever runs us."""
+        words = [PYTHON, str(Path(__file__)), str(self.dir / "home"), statement, *arguments]
+        answered = subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+        rows: list[list[Any]] = json.loads(answered.stdout)
+        return rows
 
-        import asyncpg
 
-        from subgraphs.platform.settings import Settings
+async def rows(home: str, statement: str, *arguments: str) -> list[list[Any]]:
+    import asyncpg
 
-        async def run() -> list[tuple[Any, ...]]:
-            settings = Settings.load({"LINKFLOW_HOME": str(self.dir / "home")})
-            connection = await asyncpg.connect(settings.dsn("lf_admin"))
-            try:
-                return [tuple(row) for row in await connection.fetch(statement, *arguments)]
-            finally:
-                await connection.close()
+    from subgraphs.platform.settings import Settings
 
-        return asyncio.run(run())
+    connection = await asyncpg.connect(Settings.load({"LINKFLOW_HOME": home}).dsn("lf_admin"))
+    try:
+        return [list(row) for row in await connection.fetch(statement, *arguments)]
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    import asyncio
+
+    sys.path.insert(0, str(ROOT))
+    print(json.dumps(asyncio.run(rows(*sys.argv[1:]))))
