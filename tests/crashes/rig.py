@@ -35,9 +35,15 @@ class Receiver:
     calls: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
     port: int = 0
+    talks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        talk = asyncio.create_task(self._talk(reader, writer))
+        self.talks.add(talk)
+        talk.add_done_callback(self.talks.discard)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                 key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("idempotency-key"))
@@ -48,7 +54,6 @@ class Receiver:
                 status, body = ("503 Unavailable", "") if refused else ("200 OK", "done")
                 writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
                 await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
@@ -58,6 +63,9 @@ async def receiving(pause: float) -> AsyncIterator[Receiver]:
     receiver.port = server.sockets[0].getsockname()[1]
     async with server:
         yield receiver
+        for talk in list(receiver.talks):
+            talk.cancel()
+        await asyncio.gather(*receiver.talks, return_exceptions=True)
 
 
 @dataclass
