@@ -4,7 +4,7 @@ import { GraphQLError } from 'graphql';
 
 const KEPT = ['code', 'field', 'nextStep', 'retryAfter'];
 // Codes whose message was written for clients: our own problems (lower case words) and checks of the document.
-const SAID = /^([a-z][a-z0-9_]*|DOCUMENT_.*|OPERATION_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED|BAD_USER_INPUT|BAD_REQUEST|SUBSCRIPTION.*)$/;
+const SAID = /^([a-z][a-z0-9_]*|(DOCUMENT|OPERATION|SUBSCRIPTION|BAD)_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED)$/;
 // What the runtime calls a subgraph that cannot be reached or does not speak GraphQL.
 const UPSTREAM = new Set(['SUBREQUEST_HTTP_ERROR', 'RESPONSE_VALIDATION_FAILED', 'TIMEOUT_ERROR']);
 const TEXTS = {
@@ -29,7 +29,7 @@ function codeOf(error) {
   return ours ? 'GRAPHQL_VALIDATION_FAILED' : 'INTERNAL_SERVER_ERROR';
 }
 
-/** The HTTP status an error asks for. The runtime would answer 200 to a client of plain JSON whose request is malformed. */
+/** The HTTP status an error asks for; a malformed request would be answered 200 to a client of plain JSON. */
 function statusOf({ extensions: { http } = {} }, code) {
   if (code === 'BAD_REQUEST') return { http: { status: http?.status ?? 400, headers: http?.headers } };
   return http && { http };

@@ -28,7 +28,10 @@ function cors({ corsOrigins }) {
     origin: corsOrigins,
     credentials: false,
     methods: ['GET', 'POST', 'OPTIONS'],
-    allowedHeaders: ['authorization', 'content-type', 'traceparent', 'x-request-id', 'apollo-require-preflight', 'x-apollo-operation-name'],
+    allowedHeaders: [
+      'authorization', 'content-type', 'traceparent', 'x-request-id',
+      'apollo-require-preflight', 'x-apollo-operation-name',
+    ],
     exposedHeaders: ['x-request-id'],
     maxAge: 3600,
   };

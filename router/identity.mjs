@@ -1,6 +1,6 @@
 // Who is calling. HTTP requests bring the identity that the edge got from Auth; a websocket brings an access token in
-// `connection_init`, which is exchanged at Auth here. A stream lives longer than an identity (five minutes), so it holds
-// a Session, which asks Auth for a new one when it is due and ends when Auth says no.
+// `connection_init`, exchanged at Auth here. A stream lives longer than an identity (five minutes), so it holds a
+// Session, which asks Auth for a new one when it is due and ends when Auth says no.
 const SPARE = 60; // seconds an identity must still have when it is handed on
 const FORWARDED = ['x-request-id', 'traceparent', 'accept-language'];
 

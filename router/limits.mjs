@@ -1,12 +1,13 @@
-// Limits on a document, in the order they cost: tokens (before it is parsed), then depth, equal fields and aliases, with
-// every fragment measured once. The same bounds stand in the subgraphs (resolvers/limits.py), which do not rely on these.
+// Limits on a document, in the order they cost: tokens (before it is parsed), then depth, equal fields and aliases,
+// every fragment measured once. The same bounds stand in the subgraphs (resolvers/limits.py), which do not rely on
+// these.
 import { GraphQLError, Kind, parse } from 'graphql';
 
 import { named } from './errors.mjs';
 
 export const LIMITS = Object.freeze({ tokens: 1_500, depth: 16, equalFields: 20, aliases: 50, jsonDepth: 512 });
 
-/** What a selection set holds with all it spreads: levels, aliases, and how often each response key comes at its level. */
+/** What a selection set holds with all it spreads: levels, aliases, how often each response key comes at its level. */
 class Shape {
   depth = 0;
   aliases = 0;
@@ -75,7 +76,8 @@ function checked(document) {
     throw named('DOCUMENT_TOO_DEEP', `The document nests deeper than ${LIMITS.depth} levels.`, 400);
   }
   if (most((shape) => shape.mostEqual) > LIMITS.equalFields) {
-    throw named('DOCUMENT_TOO_MANY_EQUAL_FIELDS', `A selection repeats one field more than ${LIMITS.equalFields} times.`, 400);
+    const message = `A selection repeats one field more than ${LIMITS.equalFields} times.`;
+    throw named('DOCUMENT_TOO_MANY_EQUAL_FIELDS', message, 400);
   }
   if (most((shape) => shape.aliases) > LIMITS.aliases) {
     throw named('DOCUMENT_TOO_MANY_ALIASES', `The document has more than ${LIMITS.aliases} aliases.`, 400);

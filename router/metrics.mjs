@@ -58,13 +58,15 @@ export class Metrics {
 export function metricsPlugin(metrics) {
   return {
     onParams({ request, params }) {
-      metrics.count('linkflow_gateway_requests_total', { method: request?.method ?? 'none', named: Boolean(params?.operationName) });
+      const labels = { method: request?.method ?? 'none', named: Boolean(params?.operationName) };
+      metrics.count('linkflow_gateway_requests_total', labels);
     },
     onSubgraphExecute({ subgraphName }) {
       const start = performance.now();
       return ({ result }) => {
         const outcome = result?.errors?.length ? 'error' : 'ok';
-        metrics.observe('linkflow_gateway_subgraph_seconds', (performance.now() - start) / 1000, { subgraph: subgraphName, outcome });
+        const seconds = (performance.now() - start) / 1000;
+        metrics.observe('linkflow_gateway_subgraph_seconds', seconds, { subgraph: subgraphName, outcome });
       };
     },
   };

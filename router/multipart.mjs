@@ -5,7 +5,8 @@ const ANSWER = `${TYPE};boundary="graphql";subscriptionSpec="1.0"`;
 const START = '--graphql';
 const encoder = new TextEncoder();
 
-const part = (payload) => encoder.encode(`\r\nContent-Type: application/json\r\n\r\n${JSON.stringify(payload)}\r\n${START}`);
+const HEAD = '\r\nContent-Type: application/json\r\n\r\n';
+const part = (payload) => encoder.encode(`${HEAD}${JSON.stringify(payload)}\r\n${START}`);
 
 function asked(request) {
   const accept = request.headers.get('accept')?.toLowerCase() ?? '';

@@ -18,7 +18,7 @@ function refuse(response, id, status, code, message, headers = {}) {
   response.end(body);
 }
 
-/** The whole body, or null when it is over `limit`; the rest is then read and dropped, so that the answer gets through. */
+/** The whole body, or null when it is over `limit`; the rest is then dropped, so that the answer gets through. */
 function read(request, limit) {
   return new Promise((resolve, reject) => {
     const chunks = [];
@@ -39,7 +39,8 @@ function read(request, limit) {
 }
 
 function contentType(request) {
-  const [type, ...parameters] = (request.headers['content-type'] ?? '').toLowerCase().split(';').map((one) => one.trim());
+  const said = (request.headers['content-type'] ?? '').toLowerCase();
+  const [type, ...parameters] = said.split(';').map((one) => one.trim());
   const charsets = parameters.filter((one) => one.startsWith('charset='));
   return type === 'application/json' && charsets.every((one) => /^charset="?utf-8"?$/.test(one));
 }
@@ -101,8 +102,8 @@ export function requestListener({ gateway, settings, metrics, log }) {
       else refuse(response, requestId(), 404, 'NOT_FOUND', 'The gateway answers at /graphql.');
     } catch (error) {
       log.error(error, `request to ${path} broke`);
-      if (!response.headersSent) refuse(response, requestId(), 500, 'INTERNAL_SERVER_ERROR', 'Something went wrong inside.');
-      else response.destroy();
+      if (response.headersSent) response.destroy();
+      else refuse(response, requestId(), 500, 'INTERNAL_SERVER_ERROR', 'Something went wrong inside.');
     }
   };
 }

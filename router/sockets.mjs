@@ -50,14 +50,17 @@ class Connection {
     try {
       if (!authorization) throw new Refused(401, 'unauthenticated', 'no token');
       const session = await this.sessions.open(authorization);
-      const other = this.session && (session.subject !== this.session.subject || session.tenant !== this.session.tenant);
+      const before = this.session;
+      const other = before && (session.subject !== before.subject || session.tenant !== before.tenant);
       if (other || this.socket.readyState !== this.socket.OPEN) {
         session.release();
         throw new Refused(403, 'identity_changed', 'a socket stays with one caller');
       }
       this.leave();
       this.session = session;
-      this.stopListening = session.onEnd((error) => this.socket.close(...(error.status === 403 ? [4403, 'Forbidden'] : [4401, 'Token ended'])));
+      this.stopListening = session.onEnd(({ status }) => (
+        status === 403 ? this.socket.close(4403, 'Forbidden') : this.socket.close(4401, 'Token ended')
+      ));
       return true;
     } catch (error) {
       this.socket.close(...closing(error));
@@ -87,7 +90,7 @@ function protocol({ gateway, settings, log }) {
     });
     const document = enveloped.parse(payload.query);
     if (getOperationAST(document, payload.operationName)?.operation !== 'subscription') {
-      return [named('SUBSCRIPTIONS_ONLY', 'This socket carries subscriptions; send queries and mutations by POST.')];
+      return [named('SUBSCRIPTION_ONLY', 'This socket carries subscriptions; send queries and mutations by POST.')];
     }
     const errors = enveloped.validate(enveloped.schema, document);
     if (errors.length) return errors.map(masked);

@@ -25,7 +25,7 @@ from subgraphs.platform.settings import Settings, key_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).with_name("sample.py")
-UPSTREAM_TIMEOUT = 1.0  # seconds: short, so that streams outlive it quickly
+UPSTREAM_TIMEOUT = 1.6  # seconds: short, so that streams outlive it quickly
 SUBGRAPHS = ("runs", "users")
 JSON = {"content-type": "application/json"}
 
@@ -84,6 +84,9 @@ class Rig:
 
     def wait_subgraph(self, part: str) -> None:
         self.wait(part, self.url(part, "/counters"))
+
+    def alive(self, part: str) -> bool:
+        return part in self.children and self.children[part].poll() is None
 
     def kill(self, part: str) -> None:
         self.children[part].kill()
@@ -231,18 +234,18 @@ def door(request: pytest.FixtureRequest, rig: Rig) -> str:
 
 
 @pytest.fixture
-def mortal(rig: Rig) -> Iterator[Rig]:
+def mortal(rig: Rig) -> Rig:
     """A gateway of its own (`mortal-gateway`) over a `runs` of its own (`mortal`), which a test may kill."""
     for part in ("mortal", "mortal-gateway"):
-        rig.ports[part] = free_port()
-    urls = {"runs": rig.url("mortal", "/runs/graphql"), "users": rig.url("users", "/users/graphql")}
-    rig.start_subgraph("runs", "mortal")
-    rig.start_gateway("mortal-gateway", GATEWAY_SUBGRAPH_URLS=json.dumps(urls))
+        rig.ports.setdefault(part, free_port())
+    if not rig.alive("mortal"):
+        rig.start_subgraph("runs", "mortal")
+    if not rig.alive("mortal-gateway"):
+        urls = {"runs": rig.url("mortal", "/runs/graphql"), "users": rig.url("users", "/users/graphql")}
+        rig.start_gateway("mortal-gateway", GATEWAY_SUBGRAPH_URLS=json.dumps(urls))
     rig.wait_subgraph("mortal")
     rig.wait("mortal-gateway", rig.url("mortal-gateway", "/readiness"))
-    yield rig
-    for part in ("mortal", "mortal-gateway"):
-        stop(rig.children.pop(part), (signal.SIGTERM, 5.0))
+    return rig
 
 
 @pytest.fixture

@@ -279,6 +279,7 @@ def application(names: list[str], key: Path) -> ASGIApp:
 
 async def door(request: Request) -> Response:
     """Anything else that the edge lets through: says where it arrived."""
+    await request.body()
     return JSONResponse({"path": request.url.path, "headers": dict(request.headers)})
 
 

@@ -93,7 +93,7 @@ async def test_init_without_a_good_token_is_refused(rig: Rig, payload: Any, code
 async def test_only_subscriptions_pass(rig: Rig, query: str) -> None:
     async with opened(rig.url("edge"), token("ann")) as socket:
         found = await results(socket.stream(query))
-        assert [error["extensions"]["code"] for error in found[0]["errors"]] == ["SUBSCRIPTIONS_ONLY"]
+        assert [error["extensions"]["code"] for error in found[0]["errors"]] == ["SUBSCRIPTION_ONLY"]
     assert "renamed" not in rig.told("users")["counters"]
 
 

@@ -28,7 +28,7 @@ async def test_a_stream_outlives_the_timeout_of_its_subgraph(
     rig: Rig, door: str, client: httpx.AsyncClient, protocol: Any
 ) -> None:
     count = 8
-    every = UPSTREAM_TIMEOUT * 2 / count
+    every = UPSTREAM_TIMEOUT * 1.4 / count
     found = await results(protocol(client, rig.url(door), TICKS, token("ann"), count=count, every=every))
     expected = [
         {"seq": n, "caller": "ann", "owner": {"id": f"u{n}", "name": f"name of u{n}", "seenAs": "ann"}}
