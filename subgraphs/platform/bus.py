@@ -132,7 +132,6 @@ class Bus:
         writer.prepare = self._offer
         writer.dispatch = self.dispatch
         database.after_commit.append(self._after_commit)
-        leases.watch(self._acquired, lambda partition: None)
 
     # -- who hears
 
@@ -143,6 +142,8 @@ class Bus:
 
     def prepare(self, preparer: Preparer) -> None:
         starter = Starter(preparer, self)
+        if not self._starters:
+            self.leases.watch(self._acquired, lambda partition: None)
         self._read(starter)
         for kind in preparer.types:
             if self._starters.setdefault(kind, starter) is not starter:
@@ -185,12 +186,13 @@ class Bus:
     # -- life
 
     async def open(self) -> None:
-        """Begins to deliver, and to claim partitions."""
+        """Begins to deliver; claims partitions if somebody here has work for their owner."""
         for reader in self._readers.values():
             await cursors.enrol(self.database.engine, reader.name, sorted(reader.types), self.settings.partitions)
         self._opened = True
         await self._listen()
-        await self.leases.claim()
+        if self.leases.watched:
+            await self.leases.claim()
         self._spawn(self._sweep())
 
     async def close(self) -> None:

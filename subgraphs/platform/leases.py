@@ -105,6 +105,11 @@ class Leases:
         self._watchers.append((acquired, lost))
 
     @property
+    def watched(self) -> bool:
+        """Whether anybody in this process does something with a partition; who serves others' data only does not."""
+        return bool(self._watchers)
+
+    @property
     def _pool(self) -> asyncpg.Pool:
         return self._own or self.database.engine
 
@@ -136,13 +141,18 @@ class Leases:
         for task in (*running, *self._tasks):
             task.cancel()
         await asyncio.gather(*running, *self._tasks, return_exceptions=True)
-        if self.id is not None:
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(RELEASE, self.id, list(range(self.settings.partitions)))
-                await connection.execute("delete from bus.worker where id = $1", self.id)
+        try:
+            await self._leave()
+        except FAULTS as error:
+            log.warning("leases.not_handed_back", extra={"error": repr(error)})
         if self._own is not None:
             own, self._own = self._own, None
             await own.close()
+
+    async def _leave(self) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(RELEASE, self.id, list(range(self.settings.partitions)))
+            await connection.execute("delete from bus.worker where id = $1", self.id)
 
     # -- one life
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,7 +123,7 @@ class Starts:
         self.settled_as.setdefault(event.id, []).append(committed)
 
 
-def make(settings: Settings) -> Process:
+def make(settings: Settings, *, works: bool = True) -> Process:
     database = Database(settings)
     writer = Writer(database, settings)
     for table in (RUN, JOURNAL, CALL, SEEN):
@@ -133,7 +134,8 @@ def make(settings: Settings) -> Process:
     async def acquired(lease: Lease) -> None:
         return None
 
-    leases.watch(acquired, process.lost.append)
+    if works:
+        leases.watch(acquired, process.lost.append)
     return process
 
 
@@ -160,3 +162,9 @@ async def process_on(settings: Settings) -> AsyncIterator[Process]:
 
 TENANT = uuid4()
 OTHER = uuid4()
+
+
+async def settled(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Waits until the condition holds; the test's own time limit is the bound."""
+    while not await condition():
+        await asyncio.sleep(0.02)

@@ -20,7 +20,7 @@ from subgraphs.platform.domain import Event, uuid7
 from subgraphs.platform.eventlog import TooLarge
 from subgraphs.platform.settings import Settings
 from subgraphs.platform.writer import Ingress
-from tests.laws.ground import CALL, OTHER, STARTED, TENANT, Process, Starts, make, process_on, running
+from tests.laws.ground import CALL, OTHER, TENANT, Process, make, process_on, running, settled
 
 EFFECT = text("insert into law.effect (tenant, consumer, event) values (:tenant, :consumer, :event)")
 Handle = Callable[[Event, Transaction], Awaitable[None]]
@@ -42,12 +42,6 @@ def recorder(name: str, done: asyncio.Event | None = None, goal: int = 0) -> Han
 async def effects(process: Process, consumer: str) -> Counter[UUID]:
     rows = await process.database.engine.fetch("select event from law.effect where consumer = $1", consumer)
     return Counter(row["event"] for row in rows)
-
-
-async def settled(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Waits until the condition holds; the test's own time limit is the bound."""
-    while not await condition():
-        await asyncio.sleep(0.02)
 
 
 async def publish_many(process: Process, at: int, many: int) -> list[UUID]:
@@ -293,65 +287,6 @@ async def test_listeners_and_wakes_of_every_process_hear_of_it_once(law_settings
         ids = sorted(event.id for event in events)
         assert {name: sorted(found) for name, found in heard.items()} == {"one": ids, "two": ids}
         assert woken == {"one": [7], "two": [7]}
-
-
-async def test_an_event_published_in_a_transaction_begins_its_stream(law_settings: Settings) -> None:
-    """Not by the flush, which it is no part of, but by the wake-up that carries it."""
-    process, starts = make(law_settings), Starts()
-    process.bus.prepare(starts)
-    async with running(process):
-        async with process.database.write(TENANT) as transaction:
-            transaction.publish(event := process.event(STARTED, TENANT))
-
-        async def begun() -> bool:
-            found = await process.database.engine.fetch("select 1 from law.run where id = $1", event.id)
-            return bool(found)
-
-        await settled(begun)
-        assert starts.settled_as[event.id] == [True]
-
-
-async def test_events_nobody_prepared_are_found_by_the_next_owner(law_settings: Settings) -> None:
-    async with process_on(law_settings) as without:
-        events = [without.event(STARTED, TENANT) for _ in range(450)]
-        for at in range(0, 450, 50):
-            await without.bus.publish(*events[at : at + 50])
-    process, starts = make(law_settings), Starts()
-    process.bus.prepare(starts)
-    async with running(process):
-        ids = [event.id for event in events]
-
-        async def begun() -> bool:
-            query = "select count(*) from law.run where id = any($1)"
-            return bool(await process.database.engine.fetchval(query, ids) == len(ids))
-
-        await settled(begun)
-        assert all(starts.settled_as[id] == [True] for id in ids)
-
-
-async def test_a_preparer_that_cannot_is_held_and_parked(
-    law_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delivery, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(delivery, "ATTEMPTS", 3)
-    process, starts = make(law_settings), Starts()
-    process.bus.prepare(starts)
-    async with running(process):
-        starts.poison = True
-        event = process.event(STARTED, TENANT)
-        await process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, event.id, "kept"))], events=[event]))
-
-        async def parked() -> bool:
-            query = "select 1 from bus.held where id = $1 and parked is not null"
-            return bool(await process.database.engine.fetch(query, event.id))
-
-        await settled(parked)
-        starts.poison = False
-        other = process.event(STARTED, TENANT)
-        await process.writer.commit(Ingress(events=[other]))
-        assert starts.settled_as[other.id] == [True]
-        kept = await process.database.engine.fetchval("select count(*) from law.call where id = $1", event.id)
-        assert kept == 1
 
 
 async def test_trimming_spares_the_unread_the_held_and_the_young(law_settings: Settings) -> None:

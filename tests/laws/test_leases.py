@@ -92,6 +92,14 @@ async def test_a_process_alone_owns_everything_and_two_share(law_settings: Setti
         await settled(lambda: sorted(one.leases.owned) == EVERY)
 
 
+async def test_a_process_that_only_asks_leaves_partitions_to_those_that_work(law_settings: Settings) -> None:
+    async with running(make(law_settings, works=False)) as asking, process_on(law_settings) as working:
+        await settled(lambda: working.leases.peers == asking.leases.peers == 1)
+        await settled(lambda: sorted(working.leases.owned) == EVERY)
+        assert not asking.leases.owned
+        assert asking.leases.lease_for(uuid7()) is None
+
+
 async def test_an_id_keeps_its_partition_and_its_lease(process: Process) -> None:
     ids = [uuid7() for _ in range(64)]
     assert [process.leases.partition_of(id) for id in ids] == [id.int % 16 for id in ids]
