@@ -53,7 +53,11 @@ async def measure(process: Process, callers: int, pid: int) -> None:
 
     flushes, client, backend = process.writer.flushes, time.process_time(), backend_cpu(pid)
     await asyncio.gather(*(caller() for _ in range(callers)))
-    client, backend, flushes = time.process_time() - client, backend_cpu(pid) - backend, process.writer.flushes - flushes
+    client, backend, flushes = (
+        time.process_time() - client,
+        backend_cpu(pid) - backend,
+        process.writer.flushes - flushes,
+    )
     done = len(latencies)
     latencies.sort()
     for name, value, unit in (
