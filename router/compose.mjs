@@ -3,9 +3,10 @@
 //
 //   node router/compose.mjs rover.yaml supergraph/supergraph.graphql
 //       writes the supergraph; any composition error OR hint fails (exit 1) and leaves the file alone.
-//   supergraph-v2.14.4 compose FILE
-//       the same as rover's composition plugin: install this file under that name in $APOLLO_HOME/.rover/bin, set
-//       APOLLO_ROVER_SKIP_UPDATE=1, and `rover supergraph compose --config rover.yaml` works offline.
+//   node router/compose.mjs compose FILE
+//       speaks as rover's composition plugin. With an executable `$APOLLO_HOME/.rover/bin/supergraph-v2.14.4` that says
+//       `exec node router/compose.mjs "$@"` and APOLLO_ROVER_SKIP_UPDATE=1, rover's own binary (npm's launcher looks for
+//       plugins elsewhere) composes offline, to the same bytes: `rover supergraph compose --config rover.yaml`.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 
