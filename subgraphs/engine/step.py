@@ -97,10 +97,10 @@ class StepOutcome(msgspec.Struct):
 
 
 class Executor(Protocol):
-    """Runs node bodies. Bound by name when Executor and Execution share a process, else reached over HTTP."""
+    """Runs node bodies. Bound by name when Executor and Execution share a process, else reached over HTTP: then it is
+    `remote`, and pure bodies too are run by `run`."""
 
-    def effect(self, type: str, version: str) -> str:
-        """The node type's effect class: pure, read, repeatable, keyed or unsafe."""
+    remote: bool
 
     def run_pure(self, request: StepRequest) -> StepOutcome:
         """Runs a pure body to its end without waiting on anything; bodies that wait are refused."""

@@ -13,13 +13,14 @@ from subgraphs.engine.step import Executor
 from subgraphs.execution import consumers, events, queries
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
+from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner
 from subgraphs.execution.runner.loading import Loading, Plans, Rows
 from subgraphs.execution.runner.sweep import Sweep
 from subgraphs.execution.schema import Context, schema
 from subgraphs.execution.storage import WRITTEN
 from subgraphs.execution.watching import Watching
-from subgraphs.platform.domain import Caller, Invalid
+from subgraphs.platform.domain import Caller
 from subgraphs.platform.domain import Event as Published
 from subgraphs.platform.server import Ground, Incoming, Subgraph
 
@@ -33,6 +34,7 @@ class Service:
         self.ground = ground
         self._loading: Loading | None = None
         self._sweep: Sweep | None = None
+        self._remote: RemoteExecutor | None = None
         self.runner = Runner(
             executor=lambda: cast(Executor, ground.ports["executor"]),
             writer=ground.writer,
@@ -69,12 +71,11 @@ class Service:
             self.ground.telemetry.metrics.finished(run.status.upper(), seconds)
 
     async def start(self) -> None:
+        """Binds the Executor of this process, else the one at LINKFLOW_EXECUTOR_URL."""
         if "executor" not in self.ground.ports:
-            raise Invalid(
-                "Execution runs its steps through Executor, which is not served by this process.",
-                code="executor_absent",
-                next_step="Serve both together: linkflow serve execution executor.",
-            )
+            self._remote = RemoteExecutor(self.ground.settings.executor_url, self.ground.hop)
+            self.ground.ports["executor"] = self._remote
+            await self._remote.open()
         self._sweep = Sweep(self.runner, self.loading().rows)
         self._sweep.start()
         self.watching.start()
@@ -85,6 +86,8 @@ class Service:
         if self._sweep is not None:
             await self._sweep.stop()
         await self.runner.drain(GRACE)
+        if self._remote is not None:
+            await self._remote.close()
 
     def _ended(self, event: Published) -> None:
         if event.tenant is not None:

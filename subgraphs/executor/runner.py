@@ -79,6 +79,8 @@ class Runner:
     fingerprint. `busy` counts the steps that wait for something at this moment, `done` and `failed` all since the
     start."""
 
+    remote = False
+
     def __init__(
         self,
         tools: Tools | None = None,

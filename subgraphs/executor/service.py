@@ -8,8 +8,10 @@ import os
 import socket
 
 import asyncpg
+from starlette.routing import Route
 
 from subgraphs.executor import events
+from subgraphs.executor.door import Door
 from subgraphs.executor.runner import Runner, Tools
 from subgraphs.executor.sandbox import Sandbox
 from subgraphs.executor.schema import Context, schema
@@ -73,4 +75,5 @@ def build(ground: Ground) -> Subgraph:
     def context(caller: Caller, incoming: Incoming) -> Context:
         return Context(caller, worker.runner, worker.workers)
 
-    return Subgraph(name="executor", schema=schema, context=context, start=worker.start, stop=worker.stop)
+    door = Route("/steps", Door(worker.runner, ground.hop), methods=["POST"])
+    return Subgraph("executor", schema, context, routes=[door], start=worker.start, stop=worker.stop)

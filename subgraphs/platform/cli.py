@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 WORKING = ("execution", "executor")
+SEED_PORTS = {
+    "auth": 8001,
+    "user": 8002,
+    "execution": 8003,
+    "workflow": 8004,
+    "node": 8005,
+    "tenant": 8006,
+    "executor": 8007,
+    "webhook": 8008,
+}
+"""Where a subgraph that is served alone listens, unless told otherwise."""
 
 main = typer.Typer(
     name="linkflow",
@@ -95,8 +106,14 @@ def dev(
 def serve(
     names: Names = None, port: Annotated[int | None, typer.Option(help="Instead of the setting.")] = None
 ) -> None:
-    """Serve subgraphs, all or those named, in one process."""
-    _guarded(lambda: _serve(_chosen(names, subgraph_names()), port))
+    """Serve subgraphs, all or those named, in one process. One alone listens on its own port (8001 to 8018)."""
+
+    def run() -> None:
+        chosen = _chosen(names, subgraph_names())
+        alone = len(chosen) == 1 and not os.environ.get("LINKFLOW_SERVE_PORT")
+        _serve(chosen, port or (SEED_PORTS.get(chosen[0]) if alone else None))
+
+    _guarded(run)
 
 
 @main.command()

@@ -122,6 +122,7 @@ class Settings:
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least severe line that is logged")
     log_format: str = _setting("auto", _one_of("auto", "json", "console"), "auto: console on a terminal, else json")
     otel_endpoint: str | None = _setting(None, _url, "OTLP/HTTP collector for spans; unset: no spans are made")
+    executor_url: str = _setting("http://127.0.0.1:8007", _url, "Where Execution finds an Executor served elsewhere")
     executor_workers: int = _setting(64, _positive, "Steps of one process that run at the same time")
     sandbox_workers: int = _setting(2, _positive, "Worker processes for code nodes")
     access_token_minutes: int = _setting(15, _positive, "Life of an access token, at most 60")

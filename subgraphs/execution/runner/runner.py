@@ -132,11 +132,13 @@ class Runner:
     # One run moves
 
     def advance(self, live: Live, budget: float = SLICE) -> None:
-        """Runs the pure steps that are ready, for at most `budget` seconds."""
+        """Runs the pure steps that are ready, for at most `budget` seconds. A remote executor's are bodies instead."""
         run = live.run
         if not run.ready:
             return
         executor = self._executor()
+        if executor.remote:
+            return
         live.names = live.names or bodies.names(run)
         span, deadline = self.span(), time.perf_counter() + budget
         while run.ready:
@@ -165,6 +167,7 @@ class Runner:
         try:
             while not live.gone:
                 self.advance(live)
+                self._begin_pure(live)
                 if not live.fresh and not live.mail:
                     break
                 if not await self._commit(live):
@@ -205,13 +208,13 @@ class Runner:
                 self._begin(live, event.node, event.attempt)
         if live.bodies:
             for node, (attempt, task) in list(live.bodies.items()):
-                if live.run.running.get(node) != attempt:
+                if live.run.running.get(node) != attempt and node not in live.run.ready:
                     task.cancel()
 
     def _rest(self, live: Live) -> None:
         """A run that is over, or waits long, needs no memory."""
         if not live.idle:
-            if live.fresh or live.run.ready:
+            if live.fresh or (not self.draining and live.run.ready.keys() - live.bodies.keys()):
                 self.push(live)
             return
         run = live.run
@@ -220,6 +223,13 @@ class Runner:
             live.gone = True
 
     # Bodies
+
+    def _begin_pure(self, live: Live) -> None:
+        """Has a remote executor run the pure steps that are ready. They wait for no commit and leave no trace of their
+        beginning: nothing outside hears of them."""
+        if live.run.ready and self._executor().remote:
+            for node in live.run.ready:
+                self._begin(live, node, live.run.steps[node].attempt + 1)
 
     def _begin(self, live: Live, node: str, attempt: int) -> None:
         if self.draining or node in live.bodies:

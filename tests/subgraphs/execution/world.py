@@ -63,9 +63,7 @@ class SmallExecutor:
     faults: dict[str, list[StepError]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     probe: Callable[[StepRequest], Awaitable[None]] | None = None
-
-    def effect(self, type: str, version: str) -> str:
-        return str(TYPES[f"{type}@{version}"]["effect"])
+    remote: bool = False
 
     def gate(self, node: str) -> asyncio.Event:
         return self.gates.setdefault(node, asyncio.Event())
