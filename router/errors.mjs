@@ -2,6 +2,7 @@
 // written for clients. Everything else (addresses, queries, texts of exceptions) stays inside.
 import { GraphQLError } from 'graphql';
 
+const MOST = 10; // errors in one answer
 const KEPT = ['code', 'field', 'nextStep', 'retryAfter'];
 // Codes whose message was written for clients: our own problems (lower case words) and checks of the document.
 const SAID = /^([a-z][a-z0-9_]*|(DOCUMENT|OPERATION|SUBSCRIPTION|BAD)_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED)$/;
@@ -35,11 +36,16 @@ function statusOf({ extensions: { http } = {} }, code) {
   return http && { http };
 }
 
+/** A message of the library without the names it offers: what is near is for who may read the schema. */
+function unhinted(message, code) {
+  return /^[a-z]/.test(code) ? message : message.replace(/ Did you mean [^]*$/, '');
+}
+
 /** The error as clients may see it. Takes anything that was thrown. */
 export function masked(error) {
   const code = codeOf(error ?? {});
   const said = error instanceof GraphQLError && SAID.test(code);
-  return new GraphQLError(said ? error.message : (TEXTS[code] ?? 'Something went wrong inside.'), {
+  return new GraphQLError(said ? unhinted(error.message, code) : (TEXTS[code] ?? 'Something went wrong inside.'), {
     nodes: error?.nodes,
     source: error?.source,
     positions: error?.positions,
@@ -55,8 +61,9 @@ export function named(code, message, http) {
 function shaped(result, requestId) {
   const { errors, extensions: _, ...rest } = result;
   if (!errors?.length) return rest;
-  for (const error of errors) error.extensions.correlationId = requestId;
-  return { ...rest, errors };
+  const told = errors.slice(0, MOST);
+  for (const error of told) error.extensions.correlationId = requestId;
+  return { ...rest, errors: told };
 }
 
 /** `result`, or each result of a stream, with the request's id on its errors and without `extensions` of its own. */

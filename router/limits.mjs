@@ -1,11 +1,11 @@
 // Limits on a document, in the order they cost: tokens (before it is parsed), then depth, equal fields and aliases,
 // every fragment measured once. The same bounds stand in the subgraphs (resolvers/limits.py), which do not rely on
 // these.
-import { GraphQLError, Kind, parse } from 'graphql';
+import { GraphQLError, Kind, parse, validate } from 'graphql';
 
 import { named } from './errors.mjs';
 
-export const LIMITS = Object.freeze({ tokens: 1_500, depth: 16, equalFields: 20, aliases: 50, jsonDepth: 512 });
+export const LIMITS = Object.freeze({ tokens: 1_500, depth: 16, equalFields: 20, aliases: 50, errors: 10, jsonDepth: 512 });
 
 /** What a selection set holds with all it spreads: levels, aliases, how often each response key comes at its level. */
 class Shape {
@@ -96,10 +96,18 @@ function limitedParse(source, options) {
   }
 }
 
+/** Stops looking for faults when an answer is full, and never names what the document nearly said. */
+function limitedValidate(schema, document, rules, options) {
+  return validate(schema, document, rules, { ...options, maxErrors: LIMITS.errors - 1, hideSuggestions: true });
+}
+
 export function limitsPlugin() {
   return {
     onParse({ setParseFn }) {
       setParseFn(limitedParse);
+    },
+    onValidate({ setValidationFn }) {
+      setValidationFn(limitedValidate);
     },
   };
 }
