@@ -47,6 +47,7 @@ def free_port() -> int:
 def scratch() -> Iterator[Path]:
     """A folder of the session whose path is short enough for sockets and open to the server's user."""
     folder = Path(tempfile.mkdtemp(prefix="lf-", dir="/tmp"))
+    folder.chmod(0o711)  # else a server started by root is kept below /var/lib
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRATCH = Path(tempfile.mkdtemp(prefix="linkflow-bench-"))
+SCRATCH.chmod(0o711)  # else a server started by root is kept below /var/lib
 os.environ.setdefault("BENCH_HOME", str(SCRATCH))
 sys.path.insert(0, str(ROOT))
 
