@@ -17,8 +17,9 @@ import msgspec
 from subgraphs.engine.step import Item, Line, Reply, StepError, StepOutcome, StepRequest, Wait
 
 NONE: Final = -1
-_ANY_NODE: Final = re.compile(rb"\bnodes\b(?!\s*\.\s*[A-Za-z_])")
-"""`nodes` other than as `nodes.ID`: then any of them may be meant."""
+_ANY_NODE: Final = re.compile(rb"nodes\b(?!\s*\.\s*[A-Za-z_]\w*\b(?!\s*\())")
+"""`nodes` other than as `nodes.ID`, and `nodes.all(…)`: then any of them may be meant. What stands before does not
+count: in JSON text it may be the letter of an escaped line break."""
 
 
 class SentNodes(dict[str, list[Item]]):

@@ -10,6 +10,7 @@ from subgraphs.execution.storage import release, whole
 from subgraphs.platform.bus import Bus
 from subgraphs.platform.database import Transaction
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import read
 from subgraphs.platform.objects import Objects
 
 
@@ -21,7 +22,7 @@ class Holding:
 
     async def hold(self, event: Event, transaction: Transaction) -> None:
         """Keeps the release, and tells Workflow that starts will find it."""
-        asked: events.Released = events.read(event, events.Released)
+        asked = read(event, events.Released)
         if event.tenant is None:
             return
         row = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from subgraphs.engine.run import Run
 from subgraphs.engine.step import Reply
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import Read, Told
 
 HELD = "execution.release.held.v1"
 REQUESTED = "execution.execution.requested.v1"
@@ -23,11 +24,64 @@ CALLED = "webhook.call.received.v1"
 TOLD = 2000  # characters of an error message that others are told
 
 
-class _Read(msgspec.Struct, rename="camel", frozen=True):
-    """Only the fields we use; others may come and go."""
+class ReleaseHeld(Told):
+    """Starts of this release find it here."""
+
+    workflow_id: UUID
+    release: int
 
 
-class Released(_Read, frozen=True):
+class StartRequested(Told):
+    """Somebody starts a run; the event's id is the run's. Either a release to run, or a run to repeat."""
+
+    workflow_id: UUID | None = None
+    release: int | None = None
+    trigger: str | None = None
+    input: Any = None
+    started_by: UUID | None = None
+    rerun_of: UUID | None = None
+    key: str | None = None
+
+
+class ReplyMade(Told):
+    """The answer for the caller who waits at the replica `address`. `body` may be {"$ref", "size"}."""
+
+    execution_id: UUID
+    address: str | None
+    status: int
+    headers: dict[str, str]
+    body: Any
+    content_type: str
+    encoding: Literal["json", "text"]
+
+
+class Fault(Told):
+    """Why it failed."""
+
+    code: str
+    message: str
+
+
+class RunFinished(Told):
+    """A run ended. `address` as in the reply."""
+
+    execution_id: UUID
+    workflow_id: UUID | None
+    status: Literal["succeeded", "failed", "cancelled", "timed_out"]
+    error: Fault | None
+    duration_ms: float
+    address: str | None
+
+
+PUBLISHED: dict[str, type[Told]] = {
+    HELD: ReleaseHeld,
+    REQUESTED: StartRequested,
+    REPLIED: ReplyMade,
+    FINISHED: RunFinished,
+}
+
+
+class Released(Read):
     workflow_id: UUID
     name: str
     release: int
@@ -35,7 +89,7 @@ class Released(_Read, frozen=True):
     node_types: dict[str, Any]
 
 
-class Drafted(_Read, frozen=True):
+class Drafted(Read):
     workflow_id: UUID
     name: str
     definition: dict[str, Any]
@@ -46,20 +100,20 @@ class Drafted(_Read, frozen=True):
     started_by: UUID | None = None
 
 
-class Respond(_Read, frozen=True):
+class Respond(Read):
     mode: str = "now"
     address: str | None = None
 
 
-class Called(_Read, frozen=True):
+class Called(Read):
     workflow_id: UUID
     release: int
     node: str
     item: dict[str, Any]
-    respond: Respond = Respond()
+    respond: Respond = msgspec.field(default_factory=Respond)
 
 
-class Requested(_Read, frozen=True):
+class Requested(Read):
     workflow_id: UUID | None = None
     release: int | None = None
     trigger: str | None = None
@@ -68,12 +122,7 @@ class Requested(_Read, frozen=True):
     rerun_of: UUID | None = None
 
 
-Kind = Released | Drafted | Called | Requested
-
-
-def read(event: Event, kind: type[Any]) -> Any:
-    """The event's data as `kind`; raises msgspec.ValidationError if a field we need is missing."""
-    return msgspec.convert(event.data, kind, strict=False)
+READ: dict[str, type[Read]] = {RELEASED: Released, DRAFTED: Drafted, CALLED: Called, REQUESTED: Requested}
 
 
 def requested(id: UUID, tenant: UUID, partition: int, data: Mapping[str, Any]) -> Event:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from subgraphs.node import commands
+from subgraphs.node import commands, events
 from subgraphs.node.storage import KeptTypes
 from subgraphs.platform.database import Transaction
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import read
 
-CATALOGUE = ("executor.catalogue.announced.v1",)
+CATALOGUE = (events.ANNOUNCED,)
 
 
 async def catalogue_announced(event: Event, transaction: Transaction) -> None:
-    await commands.learn(event.data["digest"], event.data["manifests"], registry=KeptTypes(transaction))
+    told = read(event, events.Announced)
+    await commands.learn(told.digest, told.manifests, registry=KeptTypes(transaction))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 WORKING = ("execution", "executor")
+SUPERGRAPH = CHECKOUT / "supergraph"
 SEED_PORTS = {
     "auth": 8001,
     "user": 8002,
@@ -176,20 +177,19 @@ def schema(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is stale.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the SDL of each subgraph to supergraph/subgraphs/."""
+    """Write the SDL of each subgraph to supergraph/subgraphs/, the schemas of its events to supergraph/events/."""
 
     def run() -> None:
         stale = []
         for name in _chosen(names, subgraph_names()):
-            text = sdl(name)
-            path = CHECKOUT / "supergraph" / "subgraphs" / f"{name}.graphql"
-            same = path.exists() and path.read_text() == text
-            if not same:
+            files = {f"subgraphs/{name}.graphql": sdl(name), f"events/{name}.json": event_schemas(name)}
+            changed = [path for path, text in files.items() if text and not _has(SUPERGRAPH / path, text)]
+            if changed:
                 stale.append(name)
-                if not check:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(text)
-            state = "same" if same else "stale" if check else "written"
+            for path in changed if not check else ():
+                (SUPERGRAPH / path).parent.mkdir(parents=True, exist_ok=True)
+                (SUPERGRAPH / path).write_text(files[path])
+            state = "same" if not changed else "stale" if check else "written"
             print(json.dumps({"subgraph": name, "state": state}) if as_json else f"{name}: {state}")
         if check and stale:
             raise Invalid(f"Stale: {', '.join(stale)}.", next_step="Run `make generate` and commit what it writes.")
@@ -200,6 +200,18 @@ def schema(
 def sdl(name: str) -> str:
     """The SDL a subgraph publishes, ending in one newline."""
     return str(import_module(f"subgraphs.{name}.schema").schema.as_str()).strip() + "\n"
+
+
+def event_schemas(name: str) -> str:
+    """The JSON Schemas of the events a subgraph publishes; nothing if it publishes none."""
+    from subgraphs.platform.facts import contract
+
+    published = import_module(f"subgraphs.{name}.events").PUBLISHED
+    return contract(published) if published else ""
+
+
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 @main.command()

@@ -10,7 +10,7 @@ from resolvers.entities import loader
 from subgraphs.platform.domain import Caller
 from subgraphs.platform.server import Ground, Incoming, Subgraph
 from subgraphs.platform.waiting import Waiting
-from subgraphs.user import commands, queries
+from subgraphs.user import commands, events, queries
 from subgraphs.user.consumers import Consumers
 from subgraphs.user.domain import Person, Profile
 from subgraphs.user.events import Events
@@ -28,7 +28,7 @@ class Users:
         self.ground = ground
         self.events = Events(ground.leases.partition_of)
         self.stores = stores(ground.database)
-        self.taken_over = Waiting(ground.bus, {"auth.account.changed.v1"}, key=lambda event: event.data["userId"])
+        self.taken_over = Waiting(ground.bus, {events.ACCOUNT_CHANGED}, key=lambda event: event.data["userId"])
         Consumers(TenantStore, self.events, lambda: datetime.now(UTC)).register(ground.bus)
 
     async def update_profile(self, profile: Profile, caller: Caller) -> Person:

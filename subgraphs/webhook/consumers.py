@@ -11,6 +11,7 @@ import orjson
 from subgraphs.platform.bus import Bus
 from subgraphs.platform.database import Transaction
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import read
 from subgraphs.platform.objects import Objects, Ref
 from subgraphs.webhook import commands, events
 from subgraphs.webhook.storage import Rows, TenantEndpoints
@@ -33,12 +34,12 @@ class Consumers:
         if event.type == events.RELEASED:
             await self.hold(event, transaction)
         else:
-            workflow = events.read(event, events.Moved).workflow_id
+            workflow = read(event, events.Moved).workflow_id
             await TenantEndpoints(transaction, self._rows).open(workflow, event.type == events.UNARCHIVED)
 
     async def hold(self, event: Event, transaction: Transaction) -> None:
         """Makes the release's URLs answer, and tells Workflow that they do."""
-        released: events.Released = events.read(event, events.Released)
+        released = read(event, events.Released)
         if event.tenant is None:
             return
         definition = released.definition

@@ -21,6 +21,7 @@ import asyncpg
 import orjson
 
 from subgraphs.platform.domain import Event, uuid7
+from subgraphs.platform.facts import read
 from subgraphs.platform.objects import Ref
 from subgraphs.platform.server import Ground
 from subgraphs.platform.writer import Ingress, OutcomeUnknown, Unavailable
@@ -226,7 +227,7 @@ class Door:
         finally:
             del self._waiting[execution]
         if event is not None:
-            return await replies.of_workflow(events.read(event, events.Replied), self.ground.objects, pointer.tenant)
+            return await replies.of_workflow(read(event, events.Replied), self.ground.objects, pointer.tenant)
         link = self.links.link(pointer)
         value = {"executionId": execution, "status": "running", "statusUrl": link}
         return replies.told(202, value, (b"location", link.encode()), *header)

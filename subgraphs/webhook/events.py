@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import Read, Told
 from subgraphs.webhook.domain import Endpoint, Respond
 
 HELD = "webhook.release.held.v1"
@@ -20,38 +21,74 @@ DELETED = "workflow.workflow.deleted.v1"
 REPLIED = "execution.execution.replied.v1"
 
 
-class _Read(msgspec.Struct, rename="camel", frozen=True):
-    """Only the fields we use; others may come and go."""
+class HeldEndpoint(Told):
+    """One endpoint; its URL is a secret and is not told."""
+
+    endpoint_id: UUID
+    node: str
+    state: str
 
 
-class Released(_Read, frozen=True):
+class ReleaseHeld(Told):
+    """The URLs of this release answer."""
+
+    workflow_id: UUID
+    release: int
+    endpoints: list[HeldEndpoint]
+
+
+class Waiting(Told):
+    """How the caller is answered: at once, at the run's end, or by its respond node; and where they wait."""
+
+    mode: Literal["now", "done", "node"]
+    address: str | None
+
+
+class CallReceived(Told):
+    """A call that starts a run; the event's id is the call's and the run's. `item` may be {"$ref", "size"}."""
+
+    endpoint_id: UUID
+    call_id: UUID
+    workflow_id: UUID
+    release: int
+    node: str
+    item: dict[str, Any]
+    respond: Waiting
+
+
+PUBLISHED: dict[str, type[Told]] = {HELD: ReleaseHeld, RECEIVED: CallReceived}
+
+
+class Released(Read):
     workflow_id: UUID
     release: int
     definition: dict[str, Any]
 
 
-class Moved(_Read, frozen=True):
+class Moved(Read):
     """A workflow that was archived, taken back or deleted."""
 
     workflow_id: UUID
 
 
-class Replied(_Read, frozen=True):
+class Replied(Read):
     execution_id: UUID
     status: int = 200
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     body: Any = None
     content_type: str = "application/json"
     encoding: str = "json"
 
 
-def read(event: Event, kind: type[Any]) -> Any:
-    """The event's data as `kind`; raises msgspec.ValidationError if a field we need is missing."""
-    return convert(event.data, kind)
+READ: dict[str, type[Read]] = {
+    RELEASED: Released,
+    REPLIED: Replied,
+    **dict.fromkeys((ARCHIVED, UNARCHIVED, DELETED), Moved),
+}
 
 
 def convert(data: Any, kind: type[Any]) -> Any:
-    """The same for data without their event."""
+    """Data without their event, as `kind`; raises msgspec.ValidationError if a field we need is missing."""
     return msgspec.convert(data, kind, strict=False)
 
 

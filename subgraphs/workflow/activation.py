@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import read
+from subgraphs.workflow.events import HOLDERS, Held
 
-HOLDERS = {"execution.release.held.v1": "execution", "webhook.release.held.v1": "webhook"}
 PATIENCE = 2.0
 """Seconds a publish waits for its holders."""
 
@@ -59,5 +60,6 @@ class Activations:
                 del self._watches[workflow]
 
     def heard(self, event: Event) -> None:
-        for watch in self._watches.get(UUID(event.data["workflowId"]), ()):
-            watch.hear(int(event.data["release"]), HOLDERS[event.type])
+        held = read(event, Held)
+        for watch in self._watches.get(held.workflow_id, ()):
+            watch.hear(held.release, HOLDERS[event.type])

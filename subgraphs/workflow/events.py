@@ -8,6 +8,7 @@ from uuid import UUID
 
 from subgraphs.engine.validation import blocking
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import Read, Told
 from subgraphs.workflow.domain import (
     AnyChange,
     DraftRun,
@@ -31,6 +32,70 @@ TYPES = {
 DRAFT_SAVED = "workflow.draft.saved.v1"
 DRAFT_REQUESTED = "workflow.draft.requested.v1"
 RELEASE_PUBLISHED = "workflow.release.published.v1"
+
+
+class Changed(Told):
+    """A workflow was created, renamed, archived, taken back or deleted; `name` is the one it has now."""
+
+    workflow_id: UUID
+    name: str
+
+
+class DraftChanged(Told):
+    """A workflow has a new draft; `valid`: it could be published."""
+
+    workflow_id: UUID
+    name: str
+    revision: int
+    valid: bool
+
+
+class Published(Told):
+    """A workflow has a new release. `definition` is the document, or {"$ref", "size"} of it in the object store;
+    `nodeTypes` says by `type@version` what runs need to know of its node types."""
+
+    workflow_id: UUID
+    name: str
+    release: int
+    definition: dict[str, Any]
+    node_types: dict[str, dict[str, Any]]
+
+
+class DraftRunRequested(Told):
+    """Somebody runs a draft; the event's id is the run's. `definition` and `input` may be {"$ref", "size"}."""
+
+    workflow_id: UUID
+    name: str
+    revision: int
+    definition: dict[str, Any]
+    node_types: dict[str, dict[str, Any]]
+    trigger: str | None
+    input: dict[str, Any]
+    started_by: UUID
+    key: str | None
+
+
+PUBLISHED: dict[str, type[Told]] = {
+    **dict.fromkeys(TYPES.values(), Changed),
+    DRAFT_SAVED: DraftChanged,
+    DRAFT_REQUESTED: DraftRunRequested,
+    RELEASE_PUBLISHED: Published,
+}
+
+
+class Announced(Read):
+    digest: str
+    manifests: list[dict[str, Any]]
+
+
+class Held(Read):
+    workflow_id: UUID
+    release: int
+
+
+ANNOUNCED = "executor.catalogue.announced.v1"
+HOLDERS = {"execution.release.held.v1": "execution", "webhook.release.held.v1": "webhook"}
+READ: dict[str, type[Read]] = {ANNOUNCED: Announced, **dict.fromkeys(HOLDERS, Held)}
 
 
 def published(

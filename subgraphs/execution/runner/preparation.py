@@ -21,6 +21,7 @@ from subgraphs.execution.runner.loading import Loading
 from subgraphs.execution.runner.runner import Runner, now
 from subgraphs.execution.storage import RUN, whole
 from subgraphs.platform.domain import Event
+from subgraphs.platform.facts import read
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.writer import Unit
 
@@ -76,10 +77,10 @@ class Preparation:
         start = Start(at=now(), seed=secrets.randbits(62), trigger="trigger", items=[])
         try:
             if event.type == published.DRAFTED:
-                return await self._draft(tenant, start, published.read(event, published.Drafted))
+                return await self._draft(tenant, start, read(event, published.Drafted))
             if event.type == published.CALLED:
-                return await self._call(tenant, start, published.read(event, published.Called))
-            return await self._request(tenant, start, published.read(event, published.Requested))
+                return await self._call(tenant, start, read(event, published.Called))
+            return await self._request(tenant, start, read(event, published.Requested))
         except (Unrunnable, msgspec.ValidationError) as fault:
             start.trigger, start.items, start.stored = "trigger", [{}], None
             start.definition, start.types = REFUSED, {}
