@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -42,9 +42,10 @@ class Minted:
 class Identity:
     """Exchanges tokens, and remembers the outcome."""
 
-    def __init__(self, tokens: Tokens, standing: StandingOf) -> None:
+    def __init__(self, tokens: Tokens, standing: StandingOf, origins: Collection[str] = ()) -> None:
         self._tokens = tokens
         self._standing = standing
+        self._origins = frozenset(origins)
         self._kept: OrderedDict[str, Minted] = OrderedDict()
         self._changes = 0
         self.hits = self.misses = 0
@@ -100,13 +101,19 @@ class Identity:
                 raise TokenRefused("token_malformed", "Send one Authorization header.")
             minted = await self.exchange(authorizations[0] if authorizations else None, address_of(request))
         except Problem as problem:
-            return refused(problem)
+            return refused(problem, self._readable_by(request.headers.get("origin")))
         headers = {
             "x-linkflow-identity": minted.identity,
             "x-linkflow-expires": str(minted.expires),
             "cache-control": "no-store",
         }
         return Response(status_code=200, headers=headers)
+
+    def _readable_by(self, origin: str | None) -> dict[str, str]:
+        """The edge passes a refusal on as it is, so pages of allowed origins must be able to read why (CORS)."""
+        if origin is None or origin not in self._origins:
+            return {}
+        return {"access-control-allow-origin": origin, "vary": "origin"}
 
     async def keys(self, request: Request) -> Response:
         """The JWK set. Whoever keeps it for as long as it says refuses a withdrawn key within a minute."""
@@ -128,8 +135,8 @@ def address_of(request: Request) -> str:
     return forwarded[:64] or (request.client.host if request.client else "")
 
 
-def refused(problem: Problem) -> Response:
-    """A 401 problem; `code` is stable, `title` is for people."""
+def refused(problem: Problem, more: Mapping[str, str]) -> Response:
+    """A 401 problem; `code` is stable, `title` is for people. `more`: further headers."""
     body = {
         "type": "about:blank",
         "status": 401,
@@ -140,5 +147,6 @@ def refused(problem: Problem) -> Response:
     headers = {
         "www-authenticate": f'Bearer error="invalid_token", error_description="{problem.code}"',
         "cache-control": "no-store",
+        **more,
     }
     return Response(orjson.dumps(body), status_code=401, media_type="application/problem+json", headers=headers)

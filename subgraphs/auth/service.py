@@ -55,7 +55,7 @@ class Auth:
             new_refresh=refresh_token,
             idle_life=timedelta(days=settings.refresh_token_days),
         )
-        self.identity = Identity(self.tokens, self.standing)
+        self.identity = Identity(self.tokens, self.standing, settings.cors_origins)
         self.completed = Waiting(
             ground.bus,
             {events.SIGN_UP_COMPLETED, events.SIGN_UP_ABANDONED},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -33,7 +34,8 @@ def auth_with_keys(ground: Ground) -> Subgraph:
 
 @pytest.fixture(scope="module")
 async def client(settings: Settings) -> AsyncIterator[Client]:
-    async with served(settings, auth_with_keys, tenant, user) as made:
+    opened = replace(settings, cors_origins=("https://app.example",))
+    async with served(opened, auth_with_keys, tenant, user) as made:
         yield made
 
 
@@ -95,6 +97,12 @@ CODES = {"token_malformed", "token_algorithm", "token_signature", "token_expired
 async def test_other_ways_to_say_who_one_is_are_refused(client: Client, authorization: str) -> None:
     answer = await client.http.get("/auth/identity", headers={"authorization": authorization})
     assert (answer.status_code, answer.json()["code"]) == (401, "token_malformed")
+
+
+async def test_pages_of_allowed_origins_may_read_why_they_are_refused(client: Client) -> None:
+    for origin, readable in (("https://app.example", "https://app.example"), ("https://evil.example", None)):
+        answer = await client.http.get("/auth/identity", headers={"authorization": "Bearer x", "origin": origin})
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (401, readable)
 
 
 async def test_two_authorizations_are_refused(ada: Client) -> None:
