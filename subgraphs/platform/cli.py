@@ -111,10 +111,14 @@ def serve(
 
     def run() -> None:
         chosen = _chosen(names, subgraph_names())
-        alone = len(chosen) == 1 and not os.environ.get("LINKFLOW_SERVE_PORT")
-        _serve(chosen, port or (SEED_PORTS.get(chosen[0]) if alone else None))
+        _serve(chosen, port or own_port(chosen, os.environ))
 
     _guarded(run)
+
+
+def own_port(names: Sequence[str], environment: Mapping[str, str]) -> int | None:
+    """Where a subgraph that is served alone listens; None when the setting decides."""
+    return SEED_PORTS.get(names[0]) if len(names) == 1 and not environment.get("LINKFLOW_SERVE_PORT") else None
 
 
 @main.command()

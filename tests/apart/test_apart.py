@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from subgraphs.platform.cli import own_port
 from subgraphs.platform.demo import github_push
+from subgraphs.platform.settings import Settings
 from tests.apart.conftest import SUBGRAPHS, Street
 from tests.journeys.person import Person, chain, node
 
@@ -24,6 +26,17 @@ def greeting(waits: str) -> dict[str, Any]:
         node("pause", "wait", {"for": "duration", "duration": waits}),
         node("say", "set", {"fields": [{"name": "said", "value": "{{ nodes.greet.item.greeting }}!"}]}),
     )
+
+
+@pytest.mark.shows("S5")
+def test_alone_each_has_a_port_of_its_own_unless_told_otherwise() -> None:
+    ports = [own_port([name], {}) for name in SUBGRAPHS]
+    assert sorted(port or 0 for port in ports) == list(range(8001, 8009))
+    assert own_port(["auth", "user"], {}) is None
+    assert own_port(["user"], {"LINKFLOW_SERVE_PORT": "8080"}) is None
+    settings = Settings.load({})
+    assert settings.jwks_url == f"http://127.0.0.1:{own_port(['auth'], {})}/auth/jwks"
+    assert settings.executor_url == f"http://127.0.0.1:{own_port(['executor'], {})}"
 
 
 @pytest.mark.shows("S5")
