@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -73,10 +74,14 @@ class Stage:
 
     async def say(self, who: Client, operation: Operation | Entity, variables: Mapping[str, Any]) -> httpx.Response:
         """One request by the router's door; identities are asked for once, as they hold for minutes."""
+        body = orjson.dumps({"query": operation.document, "variables": variables})
+        return await self.put(who, operation.subgraph, body)
+
+    async def put(self, who: Client, subgraph: str, body: bytes) -> httpx.Response:
+        """The same for a body that is written already."""
         if who.token not in self.identities:
             self.identities[who.token] = (await who.identity()).headers["x-linkflow-identity"]
-        identity, path = self.identities[who.token], f"/{operation.subgraph}/graphql"
-        body = orjson.dumps({"query": operation.document, "variables": variables})
+        identity, path = self.identities[who.token], f"/{subgraph}/graphql"
         headers = {"content-type": "application/json", "x-linkflow-identity": identity}
         headers["x-linkflow-hop"] = who.ground.hop.proof("POST", path, body, identity)
         return await who.http.post(path, content=body, headers=headers)
@@ -133,7 +138,7 @@ async def furnished(client: Client, word: str) -> dict[str, str]:
         preset=None, secret=word + word,
     )  # fmt: skip
     for id in (run, called.headers["x-linkflow-execution"]):
-        await eventually(lambda id=id: ended(client, id))
+        await eventually(partial(ended, client, id))
     user = client.session["user"]["id"]
     return {"workflowId": workflow, "executionId": run, "endpointId": endpoint["id"], "userId": user, "id": workflow}
 
