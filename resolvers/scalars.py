@@ -29,14 +29,17 @@ def write_moment(moment: datetime) -> str:
 
 
 def read_moment(text: Any) -> datetime:
-    """An RFC 3339 moment with its zone; raises GraphQLError for everything else."""
+    """An RFC 3339 moment, in UTC; raises GraphQLError for everything else."""
     try:
         moment = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         raise GraphQLError("DateTime takes RFC 3339 text such as 2026-01-31T12:00:00Z.") from None
     if moment.tzinfo is None:
         raise GraphQLError("DateTime needs a zone: end it in Z or in an offset such as +02:00.")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise GraphQLError("DateTime takes the years 1 to 9999, in UTC.") from None
 
 
 def write_duration(length: timedelta) -> str:

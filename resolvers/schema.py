@@ -5,6 +5,7 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.federation.schema import FederationAny
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types import ExecutionContext
@@ -54,6 +55,18 @@ class Graph(strawberry.federation.Schema):
 
     def _get_middleware_manager(self, extensions: list[Any]) -> Any:
         return super()._get_middleware_manager(extensions) if extensions else None
+
+    def entities_resolver(self, info: strawberry.Info, representations: list[FederationAny]) -> list[FederationAny]:
+        """As the parent, for references that name an entity of this graph and its id; it trips over any other."""
+        entities = {member.name for member in self._schema.type_map["_Entity"].types}  # type: ignore[attr-defined]
+        for reference in representations:
+            said = reference if isinstance(reference, dict) else {}
+            name, id = said.get("__typename"), said.get("id")
+            if not isinstance(name, str) or name not in entities or not isinstance(id, str):
+                raise GraphQLError(
+                    "A reference is the name of an entity and its id.", extensions={"code": "REFERENCE_MALFORMED"}
+                )
+        return super().entities_resolver(info, representations)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Errors are logged where they are masked, once (`resolvers.extensions.shown`)."""

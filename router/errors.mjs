@@ -1,8 +1,9 @@
 // What a client learns of a failure: a code to act on, the request's id to quote, and the message only where it was
 // written for clients. Everything else (addresses, queries, texts of exceptions) stays inside.
-import { GraphQLError } from 'graphql';
+import { GraphQLError, Kind } from 'graphql';
 
 const MOST = 10; // errors in one answer
+const LONGEST = 1_000; // characters of a message, which may quote what was sent
 const KEPT = ['code', 'field', 'nextStep', 'retryAfter'];
 // Codes whose message was written for clients: our own problems (lower case words) and checks of the document.
 const SAID = /^([a-z][a-z0-9_]*|(DOCUMENT|OPERATION|SUBSCRIPTION|BAD)_.*|GRAPHQL_(PARSE|VALIDATION)_FAILED)$/;
@@ -26,6 +27,7 @@ function codeOf(error) {
   if (/aborted due to timeout/.test(error.message)) return 'GATEWAY_TIMEOUT'; // all that is left of a TimeoutError
   if (UPSTREAM.has(error.extensions?.code)) return 'DOWNSTREAM_SERVICE_ERROR';
   if (error.extensions?.code) return error.extensions.code;
+  if (!error.path && error.nodes?.[0]?.kind === Kind.VARIABLE_DEFINITION) return 'BAD_USER_INPUT';
   const ours = error instanceof GraphQLError && !error.originalError && !error.path;
   return ours ? 'GRAPHQL_VALIDATION_FAILED' : 'INTERNAL_SERVER_ERROR';
 }
@@ -38,7 +40,9 @@ function statusOf({ extensions: { http } = {} }, code) {
 
 /** A message of the library without the names it offers: what is near is for who may read the schema. */
 function unhinted(message, code) {
-  return /^[a-z]/.test(code) ? message : message.replace(/ Did you mean [^]*$/, '');
+  if (/^[a-z]/.test(code)) return message;
+  const said = message.replace(/ Did you mean [^]*$/, '');
+  return said.length > LONGEST ? `${said.slice(0, LONGEST)}…` : said;
 }
 
 /** The error as clients may see it. Takes anything that was thrown. */

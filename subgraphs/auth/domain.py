@@ -114,8 +114,11 @@ def checked_email(email: str) -> str:
 
 
 def email_key(email: str) -> str:
-    """What two spellings of one address have in common: compatibility form, case folded."""
-    return unicodedata.normalize("NFKC", email.strip()).casefold()
+    """What two spellings of one address have in common: compatibility form, case folded.
+
+    The database cannot look for NUL; no address has one, so what takes its place is nobody's either.
+    """
+    return unicodedata.normalize("NFKC", email.strip()).casefold().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _named(text: str, field: str) -> str:
