@@ -8,6 +8,7 @@ import http from '@graphql-mesh/transport-http';
 import { masked, requestIdPlugin } from './errors.mjs';
 import { hopPlugin } from './hop.mjs';
 import { identityPlugin } from './identity.mjs';
+import { introspectionPlugin } from './introspection.mjs';
 import { limitsPlugin } from './limits.mjs';
 import { metricsPlugin } from './metrics.mjs';
 import { multipartPlugin } from './multipart.mjs';
@@ -68,6 +69,7 @@ export function createGateway({ settings, sessions, upstreams, hop, metrics, log
     logging: log,
     plugins: () => [
       limitsPlugin(),
+      introspectionPlugin(),
       identityPlugin(),
       hopPlugin(hop),
       streamsPlugin({ sessions, metrics }),

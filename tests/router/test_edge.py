@@ -24,7 +24,7 @@ ROUTES = {
     "/health/ready": "/health/ready",
 }
 INSIDE = (
-    "/ /auth/identity /auth/jwks /auth/graphql /workflow/graphql /runs/graphql /metrics /health/metrics /hooks "
+    "/auth/identity /auth/jwks /auth/graphql /workflow/graphql /runs/graphql /metrics /health/metrics /hooks "
     "/executions/x/status /webhook/hooks/abc /config/ /readiness /healthcheck /graphql/ /graphql/x "
     "/graphiql/lib/package.json /graphiql/lib/ /graphiql/index.html /.env /router.yaml /graphiql/../router.yaml "
     "/graphiql/lib/..%2f..%2fpackage.json /graphiql/page.js/x /control /counters //auth/identity "
