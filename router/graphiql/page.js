@@ -26,15 +26,25 @@
     if (token() && !said) who.textContent = 'not an access token';
   }
 
-  field.value = sessionStorage.getItem(KEY) ?? '';
-  field.addEventListener('input', () => {
+  function use() {
     sessionStorage.setItem(KEY, field.value);
     // A new token goes to the open socket in a ping: running subscriptions live on under it.
     if (socket?.readyState === WebSocket.OPEN && token()) {
       socket.send(JSON.stringify({ type: 'ping', payload: authorization() }));
     }
     tell();
-  });
+  }
+
+  /** The session that signUp, logIn or refreshSession answered with, under whatever alias, is the one to go on with. */
+  function take(answer) {
+    const made = Object.values(answer?.data ?? {}).find((value) => typeof value?.accessToken === 'string');
+    if (!made || made.accessToken === field.value) return;
+    field.value = made.accessToken;
+    use();
+  }
+
+  field.value = sessionStorage.getItem(KEY) ?? '';
+  field.addEventListener('input', use);
   show.addEventListener('click', () => {
     const open = field.type === 'password';
     field.type = open ? 'text' : 'password';
@@ -53,17 +63,20 @@
     on: { opened: (opened) => { socket = opened; }, closed: () => { socket = null; } },
   });
 
-  const send = GraphiQL.createFetcher({ url: '/graphql', wsClient });
-  const fetcher = (params, options = {}) => send(params, {
-    ...options,
-    headers: { ...authorization(), ...options.headers },
-  });
+  const send = GraphiQL.createFetcher({ url: '/graphql', wsClient, enableIncrementalDelivery: false });
+  const fetcher = (params, options = {}) => {
+    const answer = send(params, { ...options, headers: { ...authorization(), ...options.headers } });
+    Promise.resolve(answer).then(take, () => {}); // a failure is the editor's to show
+    return answer;
+  };
 
-  const FIRST = `# Log in, paste the accessToken above, explore.
+  const FIRST = `# Log in; the accessToken of the answer goes into the field above by itself.
+# (make dev has signed up a demo tenant: .linkflow/demo.txt holds its email and password.)
 #
 # mutation {
 #   logIn(input: {email: "...", password: "..."}) {
 #     ... on Session { accessToken }
+#     ... on Problem { message nextStep }
 #   }
 # }
 #

@@ -125,6 +125,8 @@ async def test_it_is_whole_without_the_internet_and_works(rig: Rig, page: Page, 
     await answered(page, SUBSCRIPTION, r'"seq": 3[\s\S]*"name": "name of u3"')
     picture = base64.b64decode((await page.call("Page.captureScreenshot"))["data"])
     (Path(os.environ.get("GRAPHIQL_PICTURE") or tmp_path / "graphiql.png")).write_bytes(picture)
+    await answered(page, "{ session: me { accessToken: name } }", "name of ann")
+    await page.until("document.getElementById('token').value === 'name of ann'")  # a session's token is taken over
     assert page.faults() == []
     assert {httpx.URL(url).host for url in page.asked()} == {"127.0.0.1"}
     assert {httpx.URL(url).port for url in page.asked()} == {rig.ports["edge"]}
