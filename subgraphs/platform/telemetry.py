@@ -86,7 +86,7 @@ def configure_logs(settings: Settings) -> None:
         _cut,
     ]
     last: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]  # no values of variables
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
