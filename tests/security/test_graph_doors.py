@@ -214,7 +214,8 @@ def forgeries() -> list[tuple[str, dict[str, str], str, bytes]]:
     multipart = b'--b\r\nContent-Disposition: form-data; name="operations"\r\n\r\n' + body + b"\r\n--b--\r\n"
     types = (
         "", "text/plain", "text/plain; charset=utf-8", "text/plain;application/json",
-        "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "application/graphql", "application/octet-stream", "text/html",
+        "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "application/graphql",
+        "application/octet-stream", "text/html",
         "text/xml",
         "application/jsonx", "application/json-seq", "application/x-json", "*/*", "application/*",
         "application/json;charset=utf-7", "application/json;charset=utf-16", "application/json;charset=shift_jis",

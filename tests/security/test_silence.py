@@ -15,8 +15,9 @@ from tests.security.tenants import house_of_two
 from tests.security.values import variables_for
 
 LEAKS = (
-    "select ", "insert ", "update ", "relation \\\"", "schema \\\"", "does not exist", "asyncpg", "sqlalchemy", "postgres",
-    "traceback", "subgraphs/", "resolvers/", "site-packages", ".py", "exception", "lf_api", "lf_engine", "127.0.0.1", "/tmp/",
+    "select ", "insert ", "update ", "relation \\\"", "schema \\\"", "does not exist", "asyncpg", "sqlalchemy",
+    "postgres", "traceback", "subgraphs/", "resolvers/", "site-packages", ".py", "exception", "lf_api", "lf_engine",
+    "127.0.0.1", "/tmp/",
 )  # fmt: skip
 """What a driver's message, a stack or an address would bring along."""
 
