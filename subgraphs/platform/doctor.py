@@ -95,7 +95,7 @@ def _programs(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "ok", f"configured: {settings.database_url.rpartition('@')[2]}")
     present = programs.gateway_packages_present()
     advice = "" if present else "`linkflow doctor --repair` installs them (npm ci in router/)."
-    found = "match the lock" if present else "not installed, or older than router/package-lock.json"
+    found = "match the lock" if present else "not installed, incomplete, or older than router/package-lock.json"
     yield Finding("gateway packages", "ok" if present else "missing", found, advice)
     composed = (CHECKOUT / "supergraph" / "supergraph.graphql").exists()
     yield Finding(

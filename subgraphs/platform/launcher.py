@@ -143,13 +143,16 @@ class Launcher:
             self.say("packages", {"what": "installing the gateway's packages from npm"})
             log = settings.home / "logs" / "npm.log"
             await self._command("npm", [sys.executable, "-m", "subgraphs.platform.cli", "doctor", "--repair"], log)
+        failed: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for part in self._standing_parts():
                     group.create_task(self._bring_up(part))
                 group.create_task(self._start_serving())
         except* Problem as problems:
-            raise problems.exceptions[0] from None
+            failed = problems.exceptions[0]
+        if failed is not None:  # raised in `except*` it would stay wrapped in a group, which nobody reads
+            raise failed
         await self._bring_up(self._edge_part())
 
     async def _start_serving(self) -> None:
@@ -171,7 +174,6 @@ class Launcher:
         """Parts that need no database to start."""
         settings, python = self.settings, sys.executable
         sandbox = [python, "-m", "sandbox", "--socket", str(settings.sandbox_socket)]
-        sandbox += ["--cache", str(settings.home / "cache" / "sandbox"), "--workers", str(settings.sandbox_workers)]
         sandbox += ["--cache", str(settings.home / "cache" / "sandbox"), "--workers", str(settings.sandbox_workers)]
         gateway = [str(programs.node(settings)), str(programs.ROUTER / "server.mjs")]
         gateway_env = self._environment() | programs.node_environment(settings) | {"NODE_ENV": "production"}
@@ -317,6 +319,14 @@ class Launcher:
         text = path.read_text(errors="replace").strip() if path.exists() else ""
         lines = [line for told in text.splitlines()[-12:] for line in _readable(told)][-12:]
         tail = "".join(f"\n    {part.name} | {line[:400]}" for line in lines)
+        if part.name == "gateway" and "ERR_MODULE_NOT_FOUND" in text:
+            programs.forget_gateway_packages()
+            return PartFailed(
+                f"{part.name} {what}: router/node_modules is damaged.{tail}",
+                code="part_failed",
+                field=part.name,
+                next_step="Start again: the gateway's packages are then installed anew.",
+            )
         return PartFailed(
             f"{part.name} {what}.{tail}", code="part_failed", field=part.name, next_step=f"All of it: {path}"
         )

@@ -53,10 +53,16 @@ def who_holds(port: int) -> str | None:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(link.readlink().name == f"socket:[{inode}]" for link in (process / "fd").iterdir()):
-                return f"pid {process.name} ({(process / 'comm').read_text().strip()})"
+                return f"pid {process.name} ({_named(process)})"
         except OSError:
             continue  # another user's, or gone
     return None
+
+
+def _named(process: Path) -> str:
+    """The program it was started as; its threads may call themselves anything (Node.js: MainThread)."""
+    started = (process / "cmdline").read_text().split("\0")[0]
+    return Path(started).name or (process / "comm").read_text().strip()
 
 
 def _listening_inode(port: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -83,10 +84,22 @@ def lock_digest() -> str:
 
 
 def gateway_packages_present() -> bool:
+    """Whether npm's packages are those of the lock, and none of them has gone since."""
     try:
-        return STAMP.read_text() == lock_digest()
+        return STAMP.read_text() == lock_digest() and not absent_packages(ROUTER)
     except FileNotFoundError:
         return False
+
+
+def absent_packages(folder: Path) -> list[str]:
+    """Packages npm installed under `folder` that are not there any more; FileNotFoundError where it never ran."""
+    installed = json.loads((folder / "node_modules" / ".package-lock.json").read_text())["packages"]
+    return [path for path in installed if not (folder / path / "package.json").exists()]
+
+
+def forget_gateway_packages() -> None:
+    """Have the next start install them anew."""
+    STAMP.unlink(missing_ok=True)
 
 
 def install_gateway_packages(settings: Settings, log: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from subgraphs.platform.launcher import born, end_leftovers
+from subgraphs.platform.programs import absent_packages
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -153,6 +155,30 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused(home: Path) -> None:
         assert dev.close() == 1
     assert problem["problem"] == "port_taken"
     assert f"pid {os.getpid()}" in problem["message"]
+
+
+def test_a_part_that_cannot_start_is_named_with_what_it_said(home: Path, started: list[Dev]) -> None:
+    program = home.parent / "broken-node"
+    program.write_text("#!/bin/sh\necho 'no gateway today' >&2\nexit 3\n")
+    program.chmod(0o755)
+    started.append(dev := Dev(home, LINKFLOW_NODE=str(program)))
+    said = dev.process.stderr.read() if dev.process.stderr else ""
+    assert dev.close() == 1
+    problem = json.loads(said)
+    assert (problem["problem"], problem["field"]) == ("part_failed", "gateway")
+    assert "no gateway today" in problem["message"]
+
+
+def test_a_package_that_has_gone_is_noticed(tmp_path: Path) -> None:
+    modules = tmp_path / "node_modules"
+    packages = ["node_modules/a", "node_modules/@b/c", "node_modules/a/node_modules/d"]
+    for path in packages:
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "package.json").write_text("{}")
+    (modules / ".package-lock.json").write_text(json.dumps({"packages": {key: {} for key in packages}}))
+    assert absent_packages(tmp_path) == []
+    shutil.rmtree(modules / "@b")
+    assert absent_packages(tmp_path) == ["node_modules/@b/c"]
 
 
 def test_leftovers_are_ended_only_when_they_are_provably_ours(tmp_path: Path) -> None:
