@@ -29,7 +29,7 @@ START = """mutation($input: StartExecutionInput!) { startExecution(input: $input
   __typename ... on Execution { id } ... on Problem { code message } } }"""
 WATCHED = product.line(
     product.node("begin", "manual"),
-    product.node("pause", "wait", {"mode": "duration", "duration": "PT12S"}),
+    product.node("pause", "wait", {"duration": "PT12S"}),
     *(product.put(f"n{i}", value=f"{{{{ {i} }}}}") for i in range(1, 11)),
 )
 
@@ -155,7 +155,9 @@ async def streams(stack: product.Peer) -> None:
 
     made = stack.graphql(product.CREATE, {"input": {"name": "watched", "definition": WATCHED}})["createWorkflow"]
     ask = {"workflowId": made["id"], "revision": made["draft"]["number"]}
-    stack.graphql(product.PUBLISH, {"input": ask})
+    released = stack.graphql(product.PUBLISH, {"input": ask})["publishRelease"]
+    if released["__typename"] != "Release":
+        raise RuntimeError(f"not published: {released}")
     sockets = []
     for _ in range(SUBSCRIBERS):
         socket = await websockets.connect(
