@@ -16,6 +16,11 @@ import msgspec
 
 from subgraphs.engine.step import Item, Line, Reply, StepError, StepOutcome, StepRequest, Wait
 
+PATH: Final = "/executor/steps"
+METHOD: Final = "STEP"
+"""Stands in the proof in place of POST: such a proof opens nothing else, and the router's do not open this."""
+LARGEST: Final = 64 * 1024 * 1024
+"""Bytes of one request."""
 NONE: Final = -1
 _ANY_NODE: Final = re.compile(rb"nodes\b(?!\s*\.\s*[A-Za-z_]\w*\b(?!\s*\())")
 """`nodes` other than as `nodes.ID`, and `nodes.all(…)`: then any of them may be meant. What stands before does not

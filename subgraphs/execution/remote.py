@@ -16,15 +16,10 @@ import msgspec
 import structlog
 
 from subgraphs.engine.step import StepError, StepOutcome, StepRequest
-from subgraphs.engine.wire import outcome_read, request_sent
+from subgraphs.engine.wire import LARGEST, METHOD, PATH, outcome_read, request_sent
 from subgraphs.platform.hop import HEADER, IDENTITY, HopGuard
 
-PATH: Final = "/executor/steps"
-METHOD: Final = "STEP"
-"""Stands in the proof in place of POST: such a proof opens nothing else, and the router's do not open this."""
 US: Final = "execution"
-LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of one request."""
 PATIENCE: Final = 20.0
 """Seconds a step waits for an Executor to take it; nothing has begun as long as nobody does."""
 SILENCE: Final = 15.0

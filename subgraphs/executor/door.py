@@ -14,13 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from subgraphs.engine.step import StepError, StepOutcome, StepRequest
-from subgraphs.engine.wire import outcome_sent, request_read
+from subgraphs.engine.wire import LARGEST, METHOD, PATH, outcome_sent, request_read
 from subgraphs.executor.runner import Runner
 from subgraphs.platform.hop import HopGuard, HopRefused
 
-PATH: Final = "/executor/steps"
-METHOD: Final = "STEP"
-LARGEST: Final = 64 * 1024 * 1024
 BEAT: Final = 5.0
 
 Message = MutableMapping[str, Any]

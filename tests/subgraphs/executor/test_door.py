@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from subgraphs.engine.step import Item, StepRequest
-from subgraphs.engine.wire import outcome_read, request_sent
-from subgraphs.executor.door import METHOD, PATH, Door
+from subgraphs.engine.wire import METHOD, PATH, outcome_read, request_sent
+from subgraphs.executor.door import Door
 from subgraphs.executor.runner import Runner
 from subgraphs.platform.hop import HEADER, IDENTITY, HopGuard
 
