@@ -80,6 +80,10 @@ def _user() -> str:
 
 def _disk(home: Path) -> Finding:
     folder = next(step for step in (home, *home.parents) if step.exists())
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return Finding(
+            "disk", "missing", f"{folder} is not ours to write", "Give it to this user, or set LINKFLOW_HOME."
+        )
     free = shutil.disk_usage(folder).free
     state = "ok" if free > NEEDED_DISK else "missing"
     return Finding("disk", state, f"{free / 1e9:.1f} GB free at {folder}", "" if state == "ok" else "1 GB is needed.")

@@ -70,6 +70,7 @@ class Launcher:
         self.postgres: Postgres | None = None
         self._lock: IO[str] | None = None
         self._logs: dict[str, IO[bytes]] = {}
+        self._began: dict[str, int] = {}  # where in its log a part's output of this run begins
 
     async def run(self, then: Callable[[Settings], Sequence[str] | None] | None = None) -> None:
         """Start everything, run the command `then` gives (its output is ours), stay up until stopped."""
@@ -312,11 +313,13 @@ class Launcher:
             if path.exists() and path.stat().st_size > LOG_BYTES:
                 path.replace(path.with_suffix(".log.1"))
             self._logs[name] = path.open("ab")
+            self._began[name] = self._logs[name].tell()
         return self._logs[name]
 
     def _failed(self, part: Part, what: str) -> PartFailed:
         path = self.settings.home / "logs" / f"{part.name}.log"
-        text = path.read_text(errors="replace").strip() if path.exists() else ""
+        written = path.read_bytes()[self._began.get(part.name, 0) :] if path.exists() else b""
+        text = written.decode(errors="replace").strip()
         lines = [line for told in text.splitlines()[-12:] for line in _readable(told)][-12:]
         tail = "".join(f"\n    {part.name} | {line[:400]}" for line in lines)
         if part.name == "gateway" and "ERR_MODULE_NOT_FOUND" in text:

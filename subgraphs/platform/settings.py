@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -208,11 +209,20 @@ class Settings:
         return Place.of(self.home / "postgres")
 
     def prepare(self) -> None:
-        """Make the folders of home. Root's lets others pass through it, or its database server is locked out."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for name in ("keys", "objects", "run", "logs", "cache"):
-            (self.home / name).mkdir(mode=0o700, exist_ok=True)
+        """Make the folders of home. Root's lets others pass through it, or its database server is locked out.
+
+        Raises a Problem where home, or a folder in it, is not ours to write.
+        """
+        folders = [self.home, *(self.home / name for name in ("keys", "objects", "run", "logs", "cache"))]
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for folder in folders[1:]:
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.home, str(error.strerror).lower()) from None
+        if foreign := next((folder for folder in folders if not os.access(folder, os.R_OK | os.W_OK | os.X_OK)), None):
+            raise _unusable(foreign, f"it belongs to user id {foreign.stat().st_uid}, this is {os.geteuid()}")
         if self.sandbox_socket.parent != self.home / "run":
             self.sandbox_socket.parent.mkdir(mode=0o700, exist_ok=True)
 
@@ -270,3 +280,12 @@ def _parsed(name: str, text: str, item: Field[Any]) -> Any:
             field=name,
             next_step=f"{item.metadata['says']}.",
         ) from error
+
+
+def _unusable(folder: Path, why: str) -> Invalid:
+    return Invalid(
+        f"LinkFlow cannot keep its data in {folder}: {why}.",
+        code="home_unusable",
+        next_step=f"Give it to this user (chown -R {os.geteuid()} {shlex.quote(str(folder))}), or set LINKFLOW_HOME to "
+        "a folder of your own.",
+    )

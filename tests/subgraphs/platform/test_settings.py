@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from subgraphs.platform.domain import Invalid
 from subgraphs.platform.settings import BadSetting, Settings, key_file
 
 
@@ -40,6 +41,30 @@ def test_a_malformed_value_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(BadSetting) as refused:
         Settings.load({name: text})
     assert refused.value.field == name
+
+
+def test_a_home_that_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / "home"
+    with pytest.raises(Invalid) as refused:
+        Settings.load({"LINKFLOW_HOME": str(home)}).prepare()
+    assert refused.value.code == "home_unusable"
+    assert str(home) in refused.value.message
+    assert "LINKFLOW_HOME" in (refused.value.next_step or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else for a moment")
+def test_a_home_of_somebody_else_is_refused(scratch: Path) -> None:
+    home = scratch / "theirs"
+    Settings.load({"LINKFLOW_HOME": str(home)}).prepare()
+    (home / "objects").chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Invalid) as refused:
+            Settings.load({"LINKFLOW_HOME": str(home)}).prepare()
+    finally:
+        os.seteuid(0)
+    assert refused.value.code == "home_unusable"
 
 
 def test_values_are_typed() -> None:
