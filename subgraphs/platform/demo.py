@@ -48,7 +48,7 @@ ENDPOINTS = """query Endpoints($workflow: ID!) { endpoints(workflowId: $workflow
 CONFIGURE = f"""mutation Configure($input: ConfigureEndpointInput!) {{ configureEndpoint(input: $input) {{ __typename
   ... on Endpoint {{ id url auth }} {PROBLEM} }} }}"""
 WATCH = """subscription Watch($id: ID!) { executionEvents(executionId: $id, afterSeq: 0) {
-  seq type node nodeName nodes status last error { code message } reply { status } lines { level text }
+  seq type node nodeName nodes status last until error { code message } reply { status } lines { level text }
   items { port count items } } }"""
 
 
@@ -75,6 +75,9 @@ class Demo:
                     f"Nothing answers at {self.settings.public_url}: {error or type(error).__name__}.",
                     next_step="Start LinkFlow first: make dev",
                 ) from error
+        self.say(
+            "tried", {"page": f"{self.settings.public_url}/graphiql", "login": _near(self.settings.home / "demo.txt")}
+        )
         self.say("staying", {})
 
     async def _run(self) -> None:
@@ -96,7 +99,7 @@ class Demo:
         if found is None:
             found, what = await self._sign_up(kept), "signed up a demo tenant"
         self.token = found["accessToken"]
-        self.say("step", {"what": what, "detail": f"{kept.email}, password in {kept.path}"})
+        self.say("step", {"what": what, "detail": f"{kept.email}, password in {_near(kept.path)}"})
 
     async def _sign_up(self, kept: Kept) -> Mapping[str, Any]:
         kept.make()
@@ -268,6 +271,11 @@ def github_push() -> Mapping[str, Any]:
     }  # every push ends at a commit of its own; the same twice is a replay
 
 
+def _near(path: Path) -> str:
+    """`path` as it is shortest to type from where the command was given."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
     """One event in short: what happened, where, and the most telling of what it carries."""
     names = event.get("nodeName") or event.get("node") or ", ".join(event.get("nodes") or [])
@@ -278,6 +286,8 @@ def _live(event: Mapping[str, Any]) -> Mapping[str, object]:
         detail = f"status {event['reply']['status']}"
     elif event["last"]:
         detail = str(event["status"]).lower()
+    elif event.get("until"):
+        detail = f"until {event['until']}"
     else:
         detail = "  ".join(f"{out['port']}: {_short(out)}" for out in event.get("items") or [] if out["count"])
     return {

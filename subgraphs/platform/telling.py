@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Mapping
 
+WIDTH = 120  # columns, where no terminal says otherwise
 STYLES = {"good": "32", "bad": "31", "faint": "2", "strong": "1", "cool": "36"}
 
 
@@ -24,7 +27,7 @@ def teller(as_json: bool, *, quiet: bool = False) -> Callable[[str, Mapping[str,
         print(json.dumps({"event": kind, **facts}, default=str), flush=True)
 
     def tell_people(kind: str, facts: Mapping[str, object]) -> None:
-        if quiet and kind in {"part", "packages", "stopped", "staying"} and facts.get("state") != "restarted":
+        if quiet and kind in {"part", "packages", "stopped", "staying", "tried"} and facts.get("state") != "restarted":
             return
         line = _SAYINGS.get(kind, _plain)(facts)
         if line:
@@ -33,14 +36,26 @@ def teller(as_json: bool, *, quiet: bool = False) -> Callable[[str, Mapping[str,
     return tell_json if as_json else tell_people
 
 
+def _fitting(text: str, taken: int) -> str:
+    """`text` cut to what is left of a line of the terminal of which `taken` columns are written."""
+    room = max(shutil.get_terminal_size((WIDTH, 0)).columns - taken, 20)
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
 def _plain(facts: Mapping[str, object]) -> str:
     return "  ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def _part(facts: Mapping[str, object]) -> str:
     if facts["state"] == "restarted":
-        return colour(f"  ! {facts['name']} ended with {facts['code']} and was started again", "bad")
+        return colour(f"  ! {facts['name']} {_ended(facts['code'])} and was started again", "bad")
     return f"  {colour('✓', 'good')} {facts['name']}"
+
+
+def _ended(code: object) -> str:
+    if isinstance(code, int) and code < 0:
+        return f"was killed ({signal.Signals(-code).name})"
+    return f"ended with {code}"
 
 
 def _port(facts: Mapping[str, object]) -> str:
@@ -58,15 +73,17 @@ def _ready(facts: Mapping[str, object]) -> str:
 
 
 def _step(facts: Mapping[str, object]) -> str:
-    detail = f"  {colour(str(facts['detail']), 'faint')}" if facts.get("detail") else ""
-    return f"  {facts['what']}{detail}"
+    what = str(facts["what"])
+    if not facts.get("detail"):
+        return f"  {what}"
+    return f"  {what}  {colour(_fitting(str(facts['detail']), len(what) + 4), 'faint')}"
 
 
 def _live(facts: Mapping[str, object]) -> str:
     node = str(facts.get("node") or "")
     number = colour(str(facts["seq"]).rjust(4), "faint")
     line = f"  {number}  {facts['type']!s:<16} {node:<24}"
-    rest = str(facts.get("detail") or "")
+    rest = _fitting(str(facts.get("detail") or ""), 8 + 16 + 1 + max(len(node), 24) + 1)
     told = f"{line} {colour(rest, 'bad' if facts.get('failed') else 'faint')}".rstrip()
     lines = facts.get("lines")
     for text in lines if isinstance(lines, list) else []:
@@ -85,6 +102,7 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
     "demo": lambda facts: colour(
         "  the example did not run to its end; everything else stays up (`linkflow seed` tries again)", "bad"
     ),
+    "tried": lambda facts: f"Now you: {facts['page']} (log in with what {facts['login']} says), examples in README.md.",
     "staying": lambda _: "Stays up until Ctrl-C.",
     "stopped": lambda _: "Stopped; the data stays.",
 }
