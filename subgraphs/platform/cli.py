@@ -294,4 +294,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="linkflow")
