@@ -104,7 +104,7 @@ class Stage:
         async with asyncio.timeout(PATIENCE):
             before = await self.digest()
             while True:
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.25)
                 if (after := await self.digest()) == before:
                     return after
                 before = after

@@ -96,7 +96,7 @@ async def introspection(doors: Doors, name: str) -> bool:
 
 async def an_ide(doors: Doors, name: str) -> bool:
     answer = await doors.send(name, method="GET", headers={"accept": "text/html"})
-    return "html" in answer.headers["content-type"]
+    return "html" in answer.headers.get("content-type", "")
 
 
 async def field_suggestions(doors: Doors, name: str) -> bool:
@@ -139,7 +139,7 @@ COP = (
 )  # fmt: skip
 
 
-@pytest.mark.shows("GW-10", "SX-10")
+@pytest.mark.shows("G01")
 @pytest.mark.parametrize("name", NAMES)
 async def test_none_of_the_known_attacks_works(doors: Doors, name: str) -> None:
     assert [check.__name__ for check in COP if await check(doors, name)] == []
@@ -153,7 +153,7 @@ async def test_without_the_routers_proof_a_subgraph_says_nothing(doors: Doors, n
         assert "data" not in answer.json()
 
 
-@pytest.mark.shows("GW-10")
+@pytest.mark.shows("G06")
 @pytest.mark.parametrize("name", NAMES)
 async def test_an_answer_holds_ten_errors_at_most(doors: Doors, name: str) -> None:
     floods = (
@@ -170,12 +170,12 @@ async def test_an_answer_holds_ten_errors_at_most(doors: Doors, name: str) -> No
 def misspelled() -> tuple[set[str], list[str]]:
     """Every name of the graph, and names that are nearly one of them."""
     names = set(re.findall(r"\b[A-Za-z]{4,}\b", re.sub(r'""".*?"""', "", SUPERGRAPH.read_text(), flags=re.DOTALL)))
-    near = {name[:at] + name[at + 1 :] for name in names for at in (1, len(name) // 2, len(name) - 1)}
-    near |= {name + letter for name in names for letter in "sx"} | {name[1] + name[0] + name[2:] for name in names}
+    near = {name[:at] + name[at + 1 :] for name in names for at in (1, len(name) - 1)}
+    near |= {name + "s" for name in names} | {name[1] + name[0] + name[2:] for name in names}
     return names, sorted(near - names)
 
 
-@pytest.mark.shows("GW-10", "SX-10")
+@pytest.mark.shows("G09")
 async def test_names_are_not_found_by_guessing_nearly(doors: Doors) -> None:
     """What is nearly right brings no name back that was not sent: as fields, arguments, types, enum values, inputs."""
     names, near = misspelled()
@@ -236,7 +236,7 @@ def forgeries() -> list[tuple[str, dict[str, str], str, bytes]]:
     return shapes
 
 
-@pytest.mark.shows("SX-08", "SX-09")
+@pytest.mark.shows("G10", "SX-08", "SX-09")
 async def test_no_forged_request_changes_anything(doors: Doors) -> None:
     shapes = forgeries()
     for method, headers, query, body in shapes:

@@ -22,7 +22,7 @@ LEAKS = (
 """What a driver's message, a stack or an address would bring along."""
 
 
-@pytest.mark.shows("SX-21")
+@pytest.mark.shows("G11")
 async def test_no_failure_says_more_than_its_number(fresh_settings: Callable[..., Any]) -> None:
     async with house_of_two(await fresh_settings()) as stage:
         for who in (stage.stranger, stage.victim.owner):
