@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -67,7 +67,7 @@ class StepRecord:
         """From the first attempt's start to the last one's end, waits included."""
         if not self.attempts or self.attempts[-1].finished_at is None:
             return None
-        return (self.attempts[-1].finished_at - self.attempts[0].started_at).total_seconds() * 1000
+        return (self.attempts[-1].finished_at - self.attempts[0].started_at) / timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
 
@@ -159,7 +160,7 @@ class Execution:
             revision=head.revision,
             started_at=head.started_at,
             finished_at=ended,
-            duration_ms=(ended - head.started_at).total_seconds() * 1000 if ended is not None else None,
+            duration_ms=(ended - head.started_at) / timedelta(milliseconds=1) if ended is not None else None,
             error=ExecutionError.of(head.error),
             workflow=Workflow(id=strawberry.ID(str(head.workflow))) if head.workflow is not None else None,
             started_by=User(id=strawberry.ID(str(head.started_by))) if head.started_by is not None else None,
