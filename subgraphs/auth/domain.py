@@ -109,7 +109,12 @@ def checked_email(email: str) -> str:
     """The address without surrounding blanks; raises Invalid if it cannot be one."""
     found = email.strip()
     if len(found) > LONGEST_EMAIL or not _EMAIL.fullmatch(found):
-        raise Invalid("This is not an email address.", code="email_malformed", field="email")
+        raise Invalid(
+            "This is not an email address.",
+            code="email_malformed",
+            field="email",
+            next_step="Write one like ada@example.org.",
+        )
     return found
 
 

@@ -71,7 +71,11 @@ async def cancel(caller: Caller, desk: Desk, *, id: UUID, reason: str | None) ->
         raise Missing("There is no such run.", field="executionId")
     if head.final:
         if head.status != "cancelled":
-            raise Conflict(f"The run has {head.status.replace('_', ' ')} already.", code="execution_final")
+            raise Conflict(
+                f"The run has {head.status.replace('_', ' ')} already.",
+                code="execution_final",
+                next_step="There is nothing left to cancel; rerunExecution runs it again.",
+            )
         return head
     await desk.post(head, "cancel", {"reason": reason or "", "by": str(caller.subject)})
     return head

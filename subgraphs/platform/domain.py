@@ -24,6 +24,7 @@ class Problem(Exception):
 
     kind: ClassVar[str] = "Invalid"
     default_code: ClassVar[str] = "invalid"
+    default_next_step: ClassVar[str | None] = None
 
     def __init__(
         self, message: str, *, code: str | None = None, field: str | None = None, next_step: str | None = None
@@ -32,7 +33,7 @@ class Problem(Exception):
         self.message = message
         self.code = code or self.default_code
         self.field = field
-        self.next_step = next_step
+        self.next_step = next_step or self.default_next_step
 
 
 class Invalid(Problem):
@@ -43,6 +44,7 @@ class Missing(Problem):
     """Nothing of that id is visible to the caller; foreign and absent look the same."""
 
     kind, default_code = "Missing", "missing"
+    default_next_step = "Check the id: it has to be of your own tenant, and what it names may have been deleted."
 
 
 class Conflict(Problem):

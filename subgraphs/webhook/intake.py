@@ -72,20 +72,28 @@ def authenticate(endpoint: Endpoint, call: Call) -> None:
     found = call.all(endpoint.header)
     word = "signature" if endpoint.auth is Auth.HMAC else "secret"
     if not found:
-        raise Refused(401, f"{word}_missing", f"The header {endpoint.header} is missing.")
+        raise Refused(401, f"{word}_missing", f"The header {endpoint.header} is missing.", _how(endpoint))
     if len(found) > 1:
-        raise Refused(401, f"{word}_malformed", f"The header {endpoint.header} came more than once.")
+        raise Refused(401, f"{word}_malformed", f"The header {endpoint.header} came more than once.", _how(endpoint))
     if endpoint.auth is Auth.HEADER:
         if not hmac.compare_digest(found[0], secret):
-            raise Refused(401, "secret_wrong", f"The header {endpoint.header} has not the right value.")
+            raise Refused(401, "secret_wrong", f"The header {endpoint.header} has not the right value.", _how(endpoint))
         return
     pattern = _GITHUB_SIGNATURE if endpoint.preset is Preset.GITHUB else _SIGNATURE
     written = pattern.fullmatch(found[0])
     if written is None:
-        raise Refused(401, "signature_malformed", f"{endpoint.header} is not sha256= and 64 hexadecimal digits.")
+        message = f"{endpoint.header} is not sha256= and 64 hexadecimal digits."
+        raise Refused(401, "signature_malformed", message, _how(endpoint))
     expected = hmac.new(secret, call.body, hashlib.sha256).hexdigest().encode()
     if not hmac.compare_digest(written[1].lower(), expected):
-        raise Refused(401, "signature_wrong", f"{endpoint.header} is not the signature of this body.")
+        raise Refused(401, "signature_wrong", f"{endpoint.header} is not the signature of this body.", _how(endpoint))
+
+
+def _how(endpoint: Endpoint) -> str:
+    if endpoint.auth is Auth.HEADER:
+        return f"Send the endpoint's secret, alone, in {endpoint.header}."
+    signature = "sha256= and the HMAC-SHA256, in hexadecimal, of the exact body under the endpoint's secret"
+    return f"Send in {endpoint.header}: {signature}."
 
 
 def content(call: Call) -> tuple[Any, str | None]:

@@ -119,7 +119,13 @@ FAIL = """mutation($kind: String!) { fail(input: {kind: $kind}) {
         ),
         (
             "missing",
-            {"__typename": "Missing", "code": "missing", "message": "Not here.", "field": None, "nextStep": None},
+            {
+                "__typename": "Missing",
+                "code": "missing",
+                "message": "Not here.",
+                "field": None,
+                "nextStep": "Check the id: it has to be of your own tenant, and what it names may have been deleted.",
+            },
         ),
         (
             "limited",

@@ -93,6 +93,8 @@ async def test_a_webhook_keeps_its_own_headers_and_loses_ours(rig: Rig, client: 
 async def test_a_webhook_may_be_so_large(rig: Rig, client: httpx.AsyncClient, size: int, status: int) -> None:
     answer = await client.post(rig.url("edge", "/hooks/abc"), content=b"x" * size)
     assert answer.status_code == status
+    if status == 413:
+        assert answer.json()["nextStep"] == "Send at most 200000 bytes."
 
 
 async def test_slow_heads_are_cut(rig: Rig) -> None:

@@ -25,28 +25,38 @@ QUERY = {"queryType": {"name": "Query"}}
     ],
 )
 async def test_schema_and_data_in_one_document(
-    rig: Rig, door: str, client: httpx.AsyncClient, document: str, data: dict[str, object]
+    rig: Rig, client: httpx.AsyncClient, document: str, data: dict[str, object]
 ) -> None:
-    answer = await ask(client, rig.url(door), document, token("ann"))
+    answer = await ask(client, rig.url("edge"), document, token("ann"))
     assert answer == {"data": data}
     assert list(answer["data"]) == list(data)
 
 
-async def test_variables_serve_both_parts(rig: Rig, door: str, client: httpx.AsyncClient) -> None:
+async def test_variables_serve_both_parts(rig: Rig, client: httpx.AsyncClient) -> None:
     document = """query ($type: String!, $skip: Boolean!) {
       __type(name: $type) @skip(if: $skip) { name }
       shown: __type(name: $type) { name }
       me @include(if: $skip) { id }
     }"""
     words = {"query": document, "variables": {"type": "User", "skip": True}}
-    answer = await client.post(rig.url(door), json=words, headers={"authorization": f"Bearer {token('ann')}"})
+    answer = await client.post(rig.url("edge"), json=words, headers={"authorization": f"Bearer {token('ann')}"})
     assert answer.json() == {"data": {"shown": USER, "me": ME}}
 
 
-async def test_what_fails_beside_it_stays_told(rig: Rig, door: str, client: httpx.AsyncClient) -> None:
-    answer = await ask(client, rig.url(door), '{ broken __type(name: "User") { name } }', token("ann"))
+async def test_what_fails_beside_it_stays_told(rig: Rig, client: httpx.AsyncClient) -> None:
+    answer = await ask(client, rig.url("edge"), '{ broken __type(name: "User") { name } }', token("ann"))
     assert answer["data"] == {"broken": None, "__type": USER}
     assert [error["path"] for error in answer["errors"]] == [["broken"]]
+
+
+async def test_the_schema_alone_is_told_by_either(rig: Rig, door: str, client: httpx.AsyncClient) -> None:
+    answer = await ask(client, rig.url(door), '{ __schema { queryType { name } } __type(name: "User") { name } }')
+    assert answer == {"data": {"__schema": QUERY, "__type": USER}}
+
+
+async def test_apollo_router_refuses_both_in_one_document(apollo: Rig, client: httpx.AsyncClient) -> None:
+    answer = await ask(client, apollo.url("apollo-edge"), '{ me { id } __type(name: "User") { name } }', token("ann"))
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["MIXED_INTROSPECTION"]
 
 
 async def test_a_browser_is_shown_the_editor(rig: Rig, client: httpx.AsyncClient) -> None:

@@ -62,6 +62,7 @@ async def test_a_real_github_payload_is_verified_over_its_raw_bytes(hooks: Hooks
     again = json.dumps(json.loads(body)).encode()
     refused = await hooks.post(endpoint, again, headers=github(body))
     assert (refused.status_code, refused.json()["code"]) == (401, "signature_wrong")
+    assert "HMAC-SHA256" in refused.json()["nextStep"]
 
 
 def forgeries(body: bytes) -> dict[str, tuple[dict[str, Any] | list[tuple[str, Any]], str]]:
