@@ -112,7 +112,11 @@ class Mutation:
         )
         return Execution.of(begun)
 
-    @strawberry.mutation(extensions=[AsData()], description="Stops a run; steps under way are killed within seconds.")
+    @strawberry.mutation(
+        extensions=[AsData()],
+        description="Stops a run; steps under way are killed within seconds. The answer may still show the status "
+        "before that: `executionEvents` and `execution` tell when the run is CANCELLED.",
+    )
     async def cancel_execution(self, info: Info, input: CancelExecutionInput) -> CancelExecutionResult | None:
         run = parse_id(input.execution_id, "executionId")
         head = await commands.cancel(info.context.caller, info.context.at_desk(), id=run, reason=input.reason)
