@@ -97,6 +97,21 @@ async def test_a_webhook_may_be_so_large(rig: Rig, client: httpx.AsyncClient, si
         assert answer.json()["nextStep"] == "Send at most 200000 bytes."
 
 
+@pytest.mark.parametrize(
+    ("connection", "upgrade"),
+    [("Upgrade", "websocket"), ("upgrade", "websocket"), ("keep-alive, UPGRADE", "WebSocket")],
+)
+async def test_a_socket_is_asked_for_in_any_case_of_letters(rig: Rig, connection: str, upgrade: str) -> None:
+    """Both are case-insensitive (RFC 9110); browsers write `Upgrade`, the WebSocket of Node.js `upgrade`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.ports["edge"])
+    head = f"GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\nUpgrade: {upgrade}\r\n"
+    head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    writer.write((head + "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n").encode())
+    async with asyncio.timeout(30):
+        assert (await reader.readline()).split()[1] == b"101"
+    writer.close()
+
+
 async def test_slow_heads_are_cut(rig: Rig) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.ports["edge"])
     writer.write(b"POST /graphql HTTP/1.1\r\nHost: localhost\r\n")
