@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from subgraphs.platform.domain import Missing
+from subgraphs.platform.domain import Invalid, Missing
 from subgraphs.platform.settings import CHECKOUT, Settings
 
 FOLDER = CHECKOUT / "migrations"
@@ -46,7 +46,7 @@ async def migrate(settings: Settings, names: Sequence[str] = ()) -> list[Applied
     """Bring the database up to date: database, roles, schemas, then each history, each in one transaction."""
     wanted = _wanted(names)
     await _make_database(settings)
-    admin = await asyncpg.connect(settings.dsn("lf_admin"))
+    admin = await _admin(settings)
     try:
         await admin.execute("select pg_advisory_lock($1)", LOCK)
         await _make_roles(admin, settings)
@@ -54,6 +54,22 @@ async def migrate(settings: Settings, names: Sequence[str] = ()) -> list[Applied
         return await _run(settings, wanted)
     finally:
         await admin.close()
+
+
+async def _admin(settings: Settings) -> asyncpg.Connection:
+    """Raises Invalid where a configured database cannot be reached or does not let us in."""
+    try:
+        return await asyncpg.connect(settings.dsn("lf_admin"))
+    except (OSError, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        if settings.database_url is None:
+            raise  # the embedded one: ours to have started
+        place = settings.database_url.rpartition("@")[2]
+        raise Invalid(
+            f"The database at {place} cannot be used: {error}.",
+            code="database_unreachable",
+            field="LINKFLOW_DATABASE_URL",
+            next_step="Start it, correct LINKFLOW_DATABASE_URL, or unset it: LinkFlow then brings its own.",
+        ) from None
 
 
 def _wanted(names: Sequence[str]) -> list[str]:

@@ -12,23 +12,34 @@ SEARCHED = 50
 
 
 class PortTaken(Conflict):
-    """A port that was asked for by name is held by somebody else."""
+    """A port that was asked for by name is held by somebody else, or not for this user."""
 
 
 def free(port: int, host: str = "127.0.0.1") -> bool:
+    return _refusal(port, host) is None
+
+
+def _refusal(port: int, host: str = "127.0.0.1") -> OSError | None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def choose(name: str, port: int, *, fixed: bool, taken: Collection[int] = ()) -> int:
     """`port`, or the next free one unless it was fixed; raises PortTaken and says by whom."""
     if port not in taken and free(port):
         return port
+    if fixed and isinstance(_refusal(port), PermissionError):
+        raise PortTaken(
+            f"Port {port} ({name}) is not for ordinary users.",
+            code="port_forbidden",
+            field=name,
+            next_step=f"Set {name} to 1024 or more, or allow it: sysctl net.ipv4.ip_unprivileged_port_start={port}",
+        )
     if fixed:
         holder = who_holds(port)
         raise PortTaken(

@@ -18,6 +18,7 @@ import pytest
 
 from subgraphs.platform.launcher import born, end_leftovers
 from subgraphs.platform.programs import absent_packages
+from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -167,6 +168,18 @@ def test_a_part_that_cannot_start_is_named_with_what_it_said(home: Path, started
     problem = json.loads(said)
     assert (problem["problem"], problem["field"]) == ("part_failed", "gateway")
     assert "no gateway today" in problem["message"]
+
+
+def test_a_database_that_does_not_answer_is_named_without_a_password(home: Path) -> None:
+    home.mkdir()
+    words = [sys.executable, "-m", "subgraphs.platform.cli", "migrate", "--json"]
+    address = f"postgresql://ann:hunter2@127.0.0.1:{free_port()}/none"
+    environment = {**os.environ, "LINKFLOW_HOME": str(home), "LINKFLOW_DATABASE_URL": address}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    problem = json.loads(done.stderr)
+    assert (done.returncode, problem["problem"]) == (1, "database_unreachable")
+    assert problem["field"] == "LINKFLOW_DATABASE_URL"
+    assert "hunter2" not in done.stderr
 
 
 def test_a_package_that_has_gone_is_noticed(tmp_path: Path) -> None:
