@@ -13,6 +13,7 @@ from subgraphs.execution.domain import Claim, Desk, Head, Held, checked_input, c
 from subgraphs.platform.domain import Caller, Conflict, Invalid, Missing, uuid7
 
 MAX_REASON = 500
+PATIENCE = 2.0  # seconds a cancel waits for the run's owner
 
 
 async def start(
@@ -62,7 +63,9 @@ async def rerun(caller: Caller, desk: Desk, *, id: UUID, key: str | None) -> Hea
 
 
 async def cancel(caller: Caller, desk: Desk, *, id: UUID, reason: str | None) -> Head:
-    """Asks the run's owner to stop it. Cancelling twice is fine; a run that ended otherwise is a Conflict."""
+    """Asks the run's owner to stop it; the run as it is then, ended unless its owner takes longer than PATIENCE.
+
+    Cancelling twice is fine; a run that ended otherwise before is a Conflict."""
     caller.must("execution:cancel")
     if reason is not None and len(reason) > MAX_REASON:
         raise Invalid(f"A reason has at most {MAX_REASON} characters.", code="reason_long", field="reason")
@@ -77,8 +80,8 @@ async def cancel(caller: Caller, desk: Desk, *, id: UUID, reason: str | None) ->
                 next_step="There is nothing left to cancel; rerunExecution runs it again.",
             )
         return head
-    await desk.post(head, "cancel", {"reason": reason or "", "by": str(caller.subject)})
-    return head
+    await desk.post_until_end(head, "cancel", {"reason": reason or "", "by": str(caller.subject)}, PATIENCE)
+    return await desk.head(id) or head
 
 
 def _trigger(held: Held, wanted: str | None) -> str:

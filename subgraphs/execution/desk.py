@@ -17,6 +17,7 @@ from subgraphs.execution.storage import START_KEY, inbox
 from subgraphs.platform.domain import Event, uuid7
 from subgraphs.platform.objects import Ref
 from subgraphs.platform.server import Ground
+from subgraphs.platform.waiting import Waiting
 from subgraphs.platform.writer import Ingress
 
 TOPIC = "execution.inbox"
@@ -31,6 +32,7 @@ class TenantDesk:
 
     ground: Ground
     tenant: UUID
+    ends: Waiting
 
     async def head(self, id: UUID) -> Head | None:
         async with self.ground.database.read(self.tenant) as reading:
@@ -61,7 +63,12 @@ class TenantDesk:
         reference = await self.ground.objects.put(self.tenant, encoded)
         return reference.json()
 
-    async def post(self, head: Head, kind: str, data: Mapping[str, Any]) -> None:
+    async def post_until_end(self, head: Head, kind: str, data: Mapping[str, Any], patience: float) -> None:
+        with self.ends.expect(str(head.id)) as end:
+            await self._post(head, kind, data)
+            await end(patience)
+
+    async def _post(self, head: Head, kind: str, data: Mapping[str, Any]) -> None:
         async with self.ground.database.write(self.tenant) as transaction:
             row = {
                 "tenant": self.tenant,

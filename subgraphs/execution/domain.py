@@ -115,8 +115,8 @@ class Desk(Protocol):
     async def portable(self, data: Any) -> Any:
         """The same data, or a reference to it when it is too large to travel in an event."""
 
-    async def post(self, head: Head, kind: str, data: Mapping[str, Any]) -> None:
-        """Puts a message into the run's inbox and wakes its owner."""
+    async def post_until_end(self, head: Head, kind: str, data: Mapping[str, Any], patience: float) -> None:
+        """Puts a message into the run's inbox and wakes its owner; waits up to so many seconds for the run to end."""
 
     def partition(self, id: UUID) -> int:
         """Where a run of this id shall live: a partition of this process if it owns any."""

@@ -23,6 +23,7 @@ from subgraphs.execution.watching import Watching
 from subgraphs.platform.domain import Caller
 from subgraphs.platform.domain import Event as Published
 from subgraphs.platform.server import Ground, Incoming, Subgraph
+from subgraphs.platform.waiting import Waiting
 
 GRACE = 10.0  # seconds running bodies get when the process is told to stop
 
@@ -46,6 +47,7 @@ class Service:
             span=lambda: ground.telemetry.span if ground.telemetry.tracer is not None else None,
         )
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
+        self.ends = Waiting(ground.bus, {events.FINISHED}, key=lambda event: event.subject)
 
     def register(self) -> None:
         ground = self.ground
@@ -100,7 +102,7 @@ class Service:
     def context(self, caller: Caller, _incoming: Incoming) -> Context:
         heads = loader(partial(self._heads, caller))
         details = loader(partial(self._details, caller))
-        desk = TenantDesk(self.ground, caller.tenant) if caller.tenant is not None else None
+        desk = TenantDesk(self.ground, caller.tenant, self.ends) if caller.tenant is not None else None
         return Context(caller, self.ground.database, desk, self.watching, heads, details)
 
     async def _heads(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, Head]:

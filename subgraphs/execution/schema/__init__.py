@@ -114,8 +114,8 @@ class Mutation:
 
     @strawberry.mutation(
         extensions=[AsData()],
-        description="Stops a run; steps under way are killed within seconds. The answer may still show the status "
-        "before that: `executionEvents` and `execution` tell when the run is CANCELLED.",
+        description="Stops a run; steps under way are killed. Waits up to 2 s for that: a run whose owner is busy or "
+        "just died may still show its status of before, and `executionEvents` tells when it is CANCELLED.",
     )
     async def cancel_execution(self, info: Info, input: CancelExecutionInput) -> CancelExecutionResult | None:
         run = parse_id(input.execution_id, "executionId")
