@@ -64,11 +64,13 @@ class Retry(_Shape, frozen=True, kw_only=True):
 
 
 class NodeSettings(_Shape, frozen=True, kw_only=True):
-    """`timeout` of one attempt (none: that of the node type). `on_error`: `stop` fails the execution, `continue` sends
+    """`timeout` of one attempt (none: that of the node type); `total_timeout` of the whole node, its retries and waits
+    included (none: no limit). `on_error`: `stop` fails the execution, `continue` sends
     the input items on with the error added, `output` sends them by the port `error`."""
 
     retry: Retry = Retry()
     timeout: Duration | None = None
+    total_timeout: Duration | None = None
     on_error: Literal["stop", "continue", "output"] = "stop"
 
 

@@ -82,7 +82,7 @@ def _code(error: ValidationError) -> str:
         return "definition.limit"
     if error.validator == "pattern":
         return "definition.identifier" if "A-Za-z_" in str(error.validator_value) else "definition.duration"
-    if error.validator == "anyOf" and where and where[-1] == "timeout":
+    if error.validator == "anyOf" and where and where[-1] in ("timeout", "totalTimeout"):
         return "definition.duration"
     return "definition.shape"
 

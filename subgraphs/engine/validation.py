@@ -103,16 +103,20 @@ def _parameters(index: int, node: Node, checker: Checker) -> Iterator[Fault]:
         )
 
 
+LONGEST = {"timeout": 30 * 86_400, "totalTimeout": 366 * 86_400}
+
+
 def _settings(index: int, node: Node) -> Iterator[Fault]:
-    timeout, retry = node.settings.timeout, node.settings.retry
-    if timeout is not None and not 0 < seconds(timeout) <= 30 * 86_400:
-        yield Fault(
-            code="duration.range",
-            message=f"Node {node.id}: a timeout of {timeout} is not between zero and 30 days.",
-            pointer=pointer("nodes", index, "settings", "timeout"),
-            node=node.id,
-            next_step="Use a duration such as PT30S.",
-        )
+    retry = node.settings.retry
+    for name, limit in (("timeout", node.settings.timeout), ("totalTimeout", node.settings.total_timeout)):
+        if limit is not None and not 0 < seconds(limit) <= LONGEST[name]:
+            yield Fault(
+                code="duration.range",
+                message=f"Node {node.id}: a {name} of {limit} is not between zero and {LONGEST[name] // 86_400} days.",
+                pointer=pointer("nodes", index, "settings", name),
+                node=node.id,
+                next_step="Use a duration such as PT30S.",
+            )
     for name, value in (("delay", retry.delay), ("maxDelay", retry.max_delay)):
         if seconds(value) > 30 * 86_400:
             yield Fault(

@@ -112,11 +112,13 @@ def _filled(outputs: Outputs) -> list[str]:
     return [port for port, items in outputs.items() if items]
 
 
-def _failure(run: Run, step: Step, command: Complete, error: StepError, replied: bool) -> list[Event]:
+def _failure(
+    run: Run, step: Step, command: Complete, error: StepError, replied: bool, *, again: bool = True
+) -> list[Event]:
     node = run.plan.nodes[command.node]
     outcome: StepOutcome = command.outcome
     seed = f"{run.started.seed if run.started else 0}:{node.id}"
-    wait = delay(node.retry, step.failures + 1, error, seed)
+    wait = delay(node.retry, step.failures + 1, error, seed) if again else None
     outputs: Outputs | None = None
     if wait is None and node.on_error in ("continue", "output"):
         port = "main" if node.on_error == "continue" else "error"
@@ -163,6 +165,11 @@ def _fire(run: Run, command: Fire) -> list[Event]:
         return _end(run, command.at, "timed_out", None, error=error)
     kind, _, node = command.timer.partition(":")
     step = run.steps[node]
+    if kind == "node":
+        total = run.plan.nodes[node].total or 0.0
+        error = StepError("step.total_timeout", f"The node took longer than {total:g} s in all.", "timeout")
+        failing = Complete(command.at, node, step.attempt, StepOutcome(error=error))
+        return _failure(run, step, failing, error, run.reply is not None, again=False)
     if kind == "retry":
         return [StepStarted(at=command.at, node=node, attempt=step.attempt + 1)]
     if due < step.until:

@@ -50,7 +50,8 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class PlanNode(msgspec.Struct, frozen=True):
-    """One node, ready to run. `timeout` bounds an attempt; `wait_timeout` bounds a wait, if the author set one."""
+    """One node, ready to run. `timeout` bounds an attempt; `wait_timeout` bounds a wait, if the author set one;
+    `total` bounds the node from its first attempt until it is settled. All in seconds."""
 
     id: str
     type: str
@@ -62,6 +63,7 @@ class PlanNode(msgspec.Struct, frozen=True):
     retry: Retry
     timeout: float
     wait_timeout: float | None
+    total: float | None
     on_error: str
     incoming: tuple[Edge, ...]
     outgoing: tuple[Edge, ...]
@@ -137,6 +139,7 @@ def _node(
         retry=_retry(settings.get("retry") or {}),
         timeout=seconds(own) if own else seconds(default) if default else DEFAULT_TIMEOUT,
         wait_timeout=seconds(own) if own else None,
+        total=seconds(settings["totalTimeout"]) if settings.get("totalTimeout") else None,
         on_error=settings.get("onError") or "stop",
         incoming=incoming,
         outgoing=outgoing,

@@ -176,6 +176,14 @@ def _begin(run: Run, event: StepStarted) -> None:
     run.ready.pop(event.node, None)
     run.timers.pop(f"retry:{event.node}", None)
     run.running[event.node] = event.attempt
+    _bound(run, event.node, step)
+
+
+def _bound(run: Run, node: str, step: Step) -> None:
+    """The node has until `total` after its first attempt began, whatever it does in between."""
+    total = run.plan.nodes[node].total
+    if total is not None:
+        run.timers[f"node:{node}"] = step.since + int(total * 1e6)
 
 
 def _settle(
@@ -186,6 +194,7 @@ def _settle(
     step.attempt, step.outputs, step.error = attempt, outputs, error
     step.since = step.since or at
     _leave(run, node)
+    run.timers.pop(f"node:{node}", None)
     run.left -= 1
     run.last = node
     _feed(run, node, step)
@@ -228,6 +237,7 @@ def _fail(run: Run, event: StepFailed) -> None:
     if event.retry_at is not None:
         step.status = "retrying"
         run.timers[f"retry:{event.node}"] = event.retry_at
+        _bound(run, event.node, step)
     else:
         step.status = "failed"
 
@@ -238,6 +248,7 @@ def _hold(run: Run, event: StepWaiting) -> None:
     step.since = step.since or event.at
     _leave(run, event.node)
     run.timers[f"wait:{event.node}"] = min(event.until, event.deadline or event.until)
+    _bound(run, event.node, step)
 
 
 def _finish(run: Run, event: Finished) -> None:

@@ -129,6 +129,16 @@ async def mail(world: World, run: str) -> Any:
     return await world.ground.database.engine.fetchval(query, UUID(run))
 
 
+@pytest.mark.shows("EX-10")
+async def test_a_node_over_its_total_time_fails_and_its_body_is_stopped(world: World) -> None:
+    graph = definition("a:manual", ("long:call", {}, {"totalTimeout": "PT0.3S"}), edges="a>long")
+    world.executor.gate("long")
+    begun = await world.start(await world.release(graph))
+    run = await world.finished(begun["id"])
+    assert (run["status"], run["error"]["code"]) == ("FAILED", "step.total_timeout")
+    await eventually(lambda: "long" in world.executor.stopped)
+
+
 @pytest.mark.shows("EX-08")
 async def test_a_finished_run_cannot_be_cancelled(world: World) -> None:
     begun = await world.start(await world.release(CHAIN))

@@ -194,6 +194,32 @@ def test_a_wait_longer_than_the_nodes_timeout_fails_and_a_run_that_takes_too_lon
     assert late.run.error.code == "execution.timeout"
 
 
+@pytest.mark.shows("EX-10")
+@pytest.mark.parametrize("doing", ["running", "retrying", "waiting"])
+def test_a_node_that_takes_too_long_in_all_fails_whatever_it_is_doing(doing: str) -> None:
+    settings = {"totalTimeout": "PT10S", "retry": {"attempts": 9, "delay": "PT1H"}, "onError": "output"}
+    told = Told(graph(("a", "t", {}), ("b", "x", settings), ("c", "p", {}), edges="a>b b.error>c"))
+    if doing == "retrying":
+        told.end("b", error=StepError("net", "", "infrastructure"))
+    if doing == "waiting":
+        told.end("b", wait=Wait(datetime.fromtimestamp(T0 / 1e6 + 3600, UTC)))
+    assert told.run.timers["node:b"] == T0 + 10 * SECOND
+    assert told.do(Fire(T0 + 9 * SECOND, "node:b")) == []
+    failed = told.do(Fire(T0 + 10 * SECOND, "node:b"))[0]
+    assert isinstance(failed, StepFailed)
+    assert (failed.error.code, failed.error.kind, failed.retry_at) == ("step.total_timeout", "timeout", None)
+    assert (told.run.timers, told.run.running, list(told.run.ready)) == ({}, {}, ["c"])
+    told.end("c", outputs={"main": [Item({})]})
+    assert told.run.status == "succeeded"
+
+
+@pytest.mark.shows("EX-10")
+def test_a_node_that_ends_in_time_leaves_no_timer() -> None:
+    told = Told(graph(("a", "t", {}), ("b", "x", {"totalTimeout": "PT10S"}), ("c", "x", {}), edges="a>b b>c"))
+    told.end("b", outputs={"main": [Item({})]})
+    assert told.run.timers == {}
+
+
 @pytest.mark.shows("EX-08")
 def test_cancel_is_final_and_names_who_and_why() -> None:
     told = Told(graph(("a", "t", {}), ("b", "x", {}), edges="a>b"))
