@@ -16,6 +16,7 @@ from cel_expr_python.ext import ext_strings
 
 from subgraphs.engine.expression.faults import ExpressionError
 from subgraphs.engine.expression.values import Uint
+from subgraphs.engine.expression.wording import plain
 
 SOURCE_LIMIT = 4_096
 """Characters of one expression: checking one takes at most about 0.1 s. The native parser overflows its stack somewhere
@@ -186,16 +187,20 @@ def _faults(source: str, text: str) -> list[ExpressionError]:
     starts = [0]
     for line in source.split("\n"):
         starts.append(starts[-1] + len(line) + 1)
-    found = []
+    found: list[ExpressionError] = []
     for line, column, words in _FAULT.findall(text):
         row, message = int(line), str(words)
         position = starts[row - 1] + int(column) - 1 if 0 < row < len(starts) else 0
+        if message.startswith("<<nil>>") and found:
+            continue  # follows from what was found before
         code = "syntax" if message.startswith("Syntax error") else "type"
         if "recursion" in message:
             code, message = "too_large", "The expression nests too deeply."
-        elif code == "type":
+        elif code == "syntax":
+            message = plain(message)
+        else:
             message = message[:1].upper() + message[1:].replace(" (in container '')", "")
-        found.append(ExpressionError(message, code=code, position=min(position, len(source))))
+        found.append(ExpressionError(message[:300], code=code, position=min(position, len(source))))
     if not found:
         deep = "recursion" in text
         message = "The expression nests too deeply." if deep else text.split(" [")[0][:300]
