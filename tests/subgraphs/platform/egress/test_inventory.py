@@ -24,6 +24,7 @@ LIBRARIES = frozenset(
 CALLS = frozenset({"open_connection", "create_connection", "sock_connect", "connect_ex"})
 KNOWN = {
     "subgraphs/platform/egress/network.py": "the guarded client itself",
+    "subgraphs/execution/remote.py": "the Executor of another process, at the address in the settings",
     "subgraphs/platform/security.py": "the key set of Auth, at the address in the settings",
     "subgraphs/platform/demo.py": "a client of our own edge, started by `linkflow dev`",
     "subgraphs/platform/probes.py": "whether our own database and sandbox answer, for the launcher and the doctor",
