@@ -245,8 +245,12 @@ def _fields(data: bytes) -> list[tuple[int, Any]]:
 
 def _entry(data: bytes) -> tuple[int, Any]:
     """Key and value of one entry of a map from integers."""
-    if len(data) == 4 and data[0] == 0x08 and data[2] == 0x10 and data[1] < 0x80 > data[3]:
-        return data[1], data[3]
+    size = len(data)
+    if size >= 4 and data[0] == 0x08 and data[1] < 0x80 > data[3]:  # small numbers, the usual case
+        if data[2] == 0x10 and size == 4:
+            return data[1], data[3]
+        if data[2] == 0x12 and size == 4 + data[3]:
+            return data[1], data[4:]
     entry = dict(_fields(data))
     return entry.get(1, 0), entry.get(2, 0)
 
@@ -290,10 +294,13 @@ class _Reader:
         return self._node(self.root)
 
     def _node(self, data: bytes) -> Tree:
-        fields = dict(_fields(data))
-        id_ = fields.pop(2, 0)
+        if len(data) >= 4 and data[0] == 0x10 and data[1] < 0x80 > data[3] and len(data) == 4 + data[3]:
+            id_, kind, body = data[1], data[2] >> 3, data[4:]  # a small id and one short field, the usual case
+        else:
+            fields = dict(_fields(data))
+            id_ = fields.pop(2, 0)
+            kind, body = fields.popitem()
         place = (id_, self.positions.get(id_, 0), self.types.get(id_, "dyn"))
-        kind, body = fields.popitem()
         match kind:
             case 3:
                 return Const(*place, self._constant(body))
