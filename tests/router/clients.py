@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -159,23 +161,37 @@ async def until(condition: Any, what: str) -> None:
 
 
 async def status_of_large(url: str, body: bytes, headers: dict[str, str]) -> int:
-    """The status of a POST that may be refused before it is read, by a client that reads while it sends."""
-    target = httpx.URL(url)
-    reader, writer = await asyncio.open_connection(target.host, target.port)
-    head = {"Host": target.netloc.decode(), "Content-Length": str(len(body)), **headers}
-    lines = [f"POST {target.raw_path.decode()} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
+    """The status of a POST that may be refused before it is read, by a client that reads while it sends.
 
-    async def send() -> None:
-        with suppress(ConnectionError):
-            writer.write("\r\n".join(lines).encode())
-            for at in range(0, len(body), 65_536):
-                writer.write(body[at : at + 65_536])
-                await writer.drain()
+    On plain sockets: asyncio gives up a connection, and the answer that has arrived with it, when a write is reset.
+    """
+    return await asyncio.to_thread(_status_of_large, httpx.URL(url), body, headers)
 
-    sending = asyncio.create_task(send())
-    async with asyncio.timeout(PATIENCE):
-        status = int((await reader.readline()).split()[1])
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
-    writer.transport.abort()
-    return status
+
+def _status_of_large(target: httpx.URL, body: bytes, headers: dict[str, str]) -> int:
+    words = {"Host": target.netloc.decode(), "Content-Length": str(len(body)), **headers}
+    lines = [
+        f"POST {target.raw_path.decode()} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in words.items()),
+        "",
+        "",
+    ]
+    with socket.create_connection((target.host, target.port or 80), timeout=PATIENCE) as connection:
+
+        def send() -> None:
+            with suppress(OSError):
+                connection.sendall("\r\n".join(lines).encode() + body)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        answer = b""
+        try:
+            while b"\r\n" not in answer:
+                received = connection.recv(4_096)
+                assert received, f"closed without an answer: {answer!r}"
+                answer += received
+        finally:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            sending.join()
+    return int(answer.split()[1])
