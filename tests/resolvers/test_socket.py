@@ -44,6 +44,17 @@ async def test_events_come_in_order_and_end() -> None:
     await socket.leave()
 
 
+async def test_answers_are_frames_of_text() -> None:
+    """A fast encoder makes bytes; sent as they are, clients of the router cannot read a message's type."""
+    socket = await opened()
+    socket.say(subscribe(COUNT, n=1))
+    frame = await socket.next()
+    assert isinstance(frame["text"], str)
+    assert frame.get("bytes") is None
+    assert '"type":"next"' in frame["text"]
+    await socket.leave()
+
+
 CLOSES: dict[str, tuple[list[Any], int]] = {
     "subscribe before init": ([subscribe(COUNT, n=1)], 4401),
     "not let in": ([INIT | {"payload": {"no": 1}}], 4401),
