@@ -16,6 +16,37 @@ const TEXTS = {
   TOKEN_ENDED: 'The access token has ended; log in again or refresh it, then subscribe after the last seq you saw.',
 };
 
+// What to do about a refusal of the gateway's own; those of the subgraphs bring theirs.
+const NEXT = {
+  GRAPHQL_PARSE_FAILED: 'Correct the document at the position in `locations`.',
+  GRAPHQL_VALIDATION_FAILED: 'Compare the document with the schema; GraphiQL shows it at /graphiql.',
+  BAD_USER_INPUT: 'Compare the variables with the types that the operation declares.',
+  BAD_REQUEST: 'Send a JSON object with `query` and, if needed, `variables`.',
+  REQUEST_TOO_LARGE: 'Send a smaller body.',
+  METHOD_NOT_ALLOWED: 'Send a POST.',
+  UNSUPPORTED_MEDIA_TYPE: 'Send content-type: application/json.',
+  UNSUPPORTED_ENCODING: 'Leave content-encoding out.',
+  NOT_FOUND: 'Send GraphQL to /graphql.',
+  JSON_TOO_DEEP: 'Flatten the JSON that is sent.',
+  DOCUMENT_TOO_DEEP: 'Nest less, or ask in several requests.',
+  DOCUMENT_TOO_MANY_ALIASES: 'Ask for fewer things at once, in several requests.',
+  DOCUMENT_TOO_MANY_EQUAL_FIELDS: 'Write each field once.',
+  DOCUMENT_TOO_MANY_TOKENS: 'Put values into variables, or ask in several requests.',
+  SUBSCRIPTION_NEEDS_STREAM: 'Subscribe by websocket, or accept text/event-stream or multipart/mixed.',
+  SUBSCRIPTION_ONLY: 'Send queries and mutations by POST.',
+  CSRF_HEADER_MISSING: 'Send content-type: application/json or the header apollo-require-preflight.',
+  GATEWAY_TIMEOUT: 'Try again in a moment.',
+  DOWNSTREAM_SERVICE_ERROR: 'Try again in a moment.',
+  STREAM_INTERRUPTED: 'Subscribe again with afterSeq.',
+  TOKEN_ENDED: 'Call refreshSession or logIn.',
+  INTERNAL_SERVER_ERROR: 'Try again; if it stays, tell the operator the correlationId.',
+};
+
+/** What the client can do about this code, if we know. */
+export function nextStep(code) {
+  return NEXT[code];
+}
+
 function kept(extensions = {}) {
   const found = {};
   for (const key of KEPT) if (extensions[key] !== undefined) found[key] = extensions[key];
@@ -66,7 +97,10 @@ function shaped(result, requestId) {
   const { errors, extensions: _, ...rest } = result;
   if (!errors?.length) return rest;
   const told = errors.slice(0, MOST);
-  for (const error of told) error.extensions.correlationId = requestId;
+  for (const error of told) {
+    error.extensions.nextStep ??= nextStep(error.extensions.code);
+    error.extensions.correlationId = requestId;
+  }
   return { ...rest, errors: told };
 }
 

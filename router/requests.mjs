@@ -1,6 +1,7 @@
 // What an HTTP request must look like before anything reads its document: where, how, how large, and by whom.
 import { randomUUID } from 'node:crypto';
 
+import { nextStep } from './errors.mjs';
 import { LIMITS, jsonDepth } from './limits.mjs';
 
 const PATH = '/graphql';
@@ -13,7 +14,7 @@ export function requestId(given) {
 }
 
 function refuse(response, id, status, code, message, headers = {}) {
-  const body = JSON.stringify({ errors: [{ message, extensions: { code, correlationId: id } }] });
+  const body = JSON.stringify({ errors: [{ message, extensions: { code, nextStep: nextStep(code), correlationId: id } }] });
   response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', 'x-request-id': id, ...headers });
   response.end(body);
 }

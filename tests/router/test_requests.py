@@ -82,7 +82,8 @@ async def test_what_broke_inside_stays_inside(rig: Rig, door: str, client: httpx
     assert answer["data"] == {"broken": None, "caller": "ann"}
     (error,) = answer["errors"]
     assert error["path"] == ["broken"]
-    assert set(error["extensions"]) <= {"code", "correlationId"}
+    assert set(error["extensions"]) <= {"code", "correlationId", "nextStep"}
+    assert error["extensions"].get("nextStep", "Try again").startswith("Try again")
     for secret in ("hunter2", "SELECT", "/srv", "runs", "127.0.0.1", "password"):
         assert secret not in json.dumps(answer)
 
@@ -184,8 +185,28 @@ async def test_large_documents_are_refused_before_they_cost(rig: Rig, client: ht
     query, code = LIMITED[kind]
     answer = await ask(client, rig.url("edge"), query, token("ann"))
     assert codes(answer) == [code]
+    assert answer["errors"][0]["extensions"]["nextStep"]
     assert "data" not in answer
     assert rig.told()["heard"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"query": "{ caller"}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": "{ nobody }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query($n: Int!) { __typename @include(if: true) a: runs(first: $n) { id } }"}, None),
+        ({"query": 1}, None),
+    ],
+)
+async def test_every_refusal_of_the_gateway_says_what_to_do(
+    rig: Rig, client: httpx.AsyncClient, body: dict[str, Any], code: str | None
+) -> None:
+    errors = (
+        await client.post(rig.url("gateway"), json=body, headers={"x-linkflow-identity": rig.identity("ann")})
+    ).json()["errors"]
+    assert code is None or errors[0]["extensions"]["code"] == code
+    assert all(error["extensions"]["nextStep"] for error in errors)
 
 
 async def test_documents_at_the_limits_pass(rig: Rig, client: httpx.AsyncClient) -> None:
@@ -207,6 +228,7 @@ async def test_a_body_over_the_limit_is_413(rig: Rig, client: httpx.AsyncClient,
     answer = await client.post(rig.url("edge"), content=body if announced else pieces(), headers=headers)
     assert answer.status_code == 413
     assert answer.headers["content-type"].startswith("application/json")
+    assert answer.json()["nextStep"].startswith("Send at most")
 
 
 async def test_the_gateway_itself_has_the_limit_too(rig: Rig, client: httpx.AsyncClient) -> None:
