@@ -9,6 +9,7 @@ from typing import Any
 
 from subgraphs.engine import references, validation
 from subgraphs.engine.definition import Definition
+from subgraphs.engine.expression import program, surveying
 from subgraphs.engine.graph import Graph
 
 NODES = 10_000
@@ -46,9 +47,12 @@ def main() -> None:
     plain = definition(lambda index: index)
     shared = definition(lambda index: f"{{{{ item.n{index % 100} + 1 }}}}")
     distinct = definition(lambda index: f"{{{{ item.n + {index} }}}}")
+    referring = definition(lambda index: f"{{{{ nodes.n{max(index - 2, 0)}.item.x{index} + size(item.list{index}) }}}}")
+    compiled = definition(lambda index: f"{{{{ item.list.map(each, each + {index}) }}}}")
 
     def first_time(document: Any) -> Any:
-        references._surveyed.cache_clear()
+        for cache in (references._surveyed, surveying._surveyed, program.examined):
+            cache.cache_clear()
         return validation.validate(document, CATALOGUE)
 
     graph = Graph(Definition.parse(plain))
@@ -58,6 +62,8 @@ def main() -> None:
     print(f"validate.plain {seconds(lambda: first_time(plain)):.3f} s CPU")
     print(f"validate.shared {seconds(lambda: first_time(shared)):.3f} s CPU, 100 expressions in all nodes")
     print(f"validate.distinct {seconds(lambda: first_time(distinct)):.3f} s CPU, an expression of its own in each node")
+    print(f"validate.referring {seconds(lambda: first_time(referring)):.3f} s CPU, each referring to another node")
+    print(f"validate.macros {seconds(lambda: first_time(compiled)):.3f} s CPU, a loop of its own in each node")
     print(f"validate.again {seconds(lambda: validation.validate(distinct, CATALOGUE)):.3f} s CPU, the same once more")
 
 

@@ -195,9 +195,9 @@ async def test_names_are_not_found_by_guessing_nearly(doors: Doors) -> None:
 
 ORDINARY = {
     "type", "field", "fields", "name", "Query", "errors", "error", "data", "code", "message", "argument", "query",
-    "value", "input", "variable", "Workflow",
+    "value", "input", "variable", "Workflow", "nextStep", "schema",
 }  # fmt: skip
-"""Words of the messages themselves, and the type of the field that is asked by its right name."""
+"""Words of the refusals themselves, and the type of the field that is asked by its right name."""
 
 
 def batches(words: list[str], size: int) -> list[list[str]]:

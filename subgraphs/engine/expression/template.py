@@ -11,8 +11,7 @@ from typing import Any
 import orjson
 
 from subgraphs.engine.expression.faults import Budget, ExpressionError
-from subgraphs.engine.expression.program import Program, examined, program
-from subgraphs.engine.expression.syntax import NAMES
+from subgraphs.engine.expression.program import Program, program
 from subgraphs.engine.expression.values import plain, text
 
 PARAMETER_DEPTH = 100
@@ -51,25 +50,6 @@ class Template:
         return self._evaluate(scope, budget if budget is not None else Budget())
 
 
-def check(parameters: Any, *, names: frozenset[str] = NAMES) -> list[ExpressionError]:
-    """All faults of one node's parameters, in the order they stand."""
-    return survey(parameters, names=names)[0]
-
-
-def survey(parameters: Any, *, names: frozenset[str] = NAMES) -> tuple[list[ExpressionError], frozenset[str]]:
-    """All faults of one node's parameters, and the ids that follow `nodes.` in the expressions without faults."""
-    found: list[ExpressionError] = []
-    nodes: set[str] = set()
-    size = _Size()
-    try:
-        for string, pointer in _strings(parameters, "", 0):
-            if "{{" in string:
-                _survey(string, pointer, names, found, nodes, size)
-    except ExpressionError as error:
-        found.append(error)
-    return found, frozenset(nodes)
-
-
 def compiled(parameters: Any) -> Template:
     """The template of these parameters (JSON values), from a cache. Raises the first fault as ExpressionError."""
     try:
@@ -82,7 +62,7 @@ def compiled(parameters: Any) -> Template:
 def _compiled(canonical: bytes) -> Template:
     parameters = orjson.loads(canonical)
     programs: list[Program] = []
-    evaluate = _plan(parameters, "", _Building(programs, _Size()), 0)
+    evaluate = _plan(parameters, "", _Building(programs, Size()), 0)
     return Template(evaluate or (lambda scope, budget: parameters), programs)
 
 
@@ -91,27 +71,14 @@ class _Building:
     """What one template gathers while it is compiled."""
 
     programs: list[Program]
-    size: _Size
+    size: Size
 
 
-def _strings(value: Any, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
-    if depth > PARAMETER_DEPTH:
-        raise ExpressionError("The parameters nest too deeply.", code="too_large", position=0, pointer=pointer)
-    if isinstance(value, str):
-        yield value, pointer
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _strings(inner, f"{pointer}/{_escaped(key)}", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for number, inner in enumerate(value):
-            yield from _strings(inner, f"{pointer}/{number}", depth + 1)
-
-
-def _escaped(key: Any) -> str:
+def escaped(key: Any) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
-class _Size:
+class Size:
     """How much expression there has been in one node's parameters."""
 
     def __init__(self) -> None:
@@ -122,20 +89,6 @@ class _Size:
         if self._left < 0:
             message = "The expressions of this node are too long in all."
             raise ExpressionError(message, code="too_large", position=part.start, pointer=part.pointer)
-
-
-def _survey(
-    string: str, pointer: str, names: frozenset[str], found: list[ExpressionError], nodes: set[str], size: _Size
-) -> None:
-    for part in split(string, pointer):
-        if isinstance(part, str):
-            continue
-        size.take(part)
-        one = examined(part.source, names)
-        if isinstance(one, Program):
-            nodes |= one.nodes
-        else:
-            found.extend(fault.placed(part.start, pointer) for fault in one)
 
 
 def split(string: str, pointer: str = "") -> Iterator[str | Part]:
@@ -200,7 +153,7 @@ def _plan(value: Any, pointer: str, building: _Building, depth: int) -> Evaluate
     if isinstance(value, str):
         return _string(value, pointer, building) if "{{" in value else None
     if isinstance(value, dict):
-        plans = {key: _plan(inner, f"{pointer}/{_escaped(key)}", building, depth + 1) for key, inner in value.items()}
+        plans = {key: _plan(inner, f"{pointer}/{escaped(key)}", building, depth + 1) for key, inner in value.items()}
         return _mapping(value, plans) if any(plans.values()) else None
     if isinstance(value, list):
         listed = [_plan(inner, f"{pointer}/{number}", building, depth + 1) for number, inner in enumerate(value)]
