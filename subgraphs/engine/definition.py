@@ -19,6 +19,7 @@ import msgspec
 import orjson
 
 from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
+from subgraphs.engine.settings import DURATION, Identifier, NodeSettings, Retry, Settings, Shape, Word, lean
 from subgraphs.engine.shape import shape_faults
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "NodeSettings",
     "Retry",
     "Settings",
+    "pinned",
     "seconds",
 ]
 
@@ -38,59 +40,28 @@ FORMAT = "linkflow/1"
 MAX_NODES = 20_000
 MAX_CONNECTIONS = 100_000
 MAX_DEPTH = 100
-IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z"
-DURATION = r"^P(?=.)([0-9]+D)?(T(?=.)([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]+)?S)?)?\Z"
-
-Identifier = Annotated[str, msgspec.Meta(pattern=IDENTIFIER)]
-Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Duration = Annotated[str, msgspec.Meta(pattern=DURATION, max_length=32)]
+MAX_PINNED = 10_000
 
 
-class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """What all parts of the document share: no unknown fields, camelCase on the wire."""
-
-
-class Retry(_Shape, frozen=True, kw_only=True):
-    """How often a failed step is tried. `attempts` counts the first one; `delay` precedes the second. Exponential
-    backoff doubles it up to `max_delay`; `jitter` draws between half and all of it. `never`: error codes not worth
-    another attempt, `x` standing for a digit."""
-
-    attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
-    backoff: Literal["exponential", "fixed"] = "exponential"
-    delay: Duration = "PT1S"
-    max_delay: Duration = "PT1M"
-    jitter: bool = True
-    never: tuple[Word, ...] = ()
-
-
-class NodeSettings(_Shape, frozen=True, kw_only=True):
-    """`timeout` of one attempt (none: that of the node type); `total_timeout` of the whole node, its retries and waits
-    included (none: no limit). `on_error`: `stop` fails the execution, `continue` sends
-    the input items on with the error added, `output` sends them by the port `error`."""
-
-    retry: Retry = Retry()
-    timeout: Duration | None = None
-    total_timeout: Duration | None = None
-    on_error: Literal["stop", "continue", "output"] = "stop"
-
-
-class Position(_Shape, frozen=True, kw_only=True):
+class Position(Shape, frozen=True, kw_only=True):
     """Where an editor draws the node; without meaning to a run."""
 
     x: float = 0.0
     y: float = 0.0
 
 
-class Node(_Shape, frozen=True, kw_only=True):
-    """One node. `id` is what expressions and connections name, `name` is for people (empty: the id)."""
+class Node(Shape, frozen=True, kw_only=True):
+    """One node. `id` is what expressions and connections name, `name` is for people (empty: the id). `pinned`: items
+    that runs of the draft take for the node's output instead of running it; a release has none."""
 
     id: Identifier
     type: Word
     version: Word
     name: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
     position: Position = Position()
     settings: NodeSettings = NodeSettings()
+    pinned: Annotated[tuple[dict[str, Any], ...], msgspec.Meta(max_length=MAX_PINNED)] | None = None
 
     @property
     def label(self) -> str:
@@ -102,7 +73,7 @@ class Node(_Shape, frozen=True, kw_only=True):
         return f"{self.type}@{self.version}"
 
 
-class Connection(_Shape, frozen=True, kw_only=True):
+class Connection(Shape, frozen=True, kw_only=True):
     """Items leave `source` by port `output` and enter `target` by port `input`."""
 
     source: Identifier = msgspec.field(name="from")
@@ -111,7 +82,7 @@ class Connection(_Shape, frozen=True, kw_only=True):
     input: Word = "main"
 
 
-class Input(_Shape, frozen=True, kw_only=True):
+class Input(Shape, frozen=True, kw_only=True):
     """A value a manual start asks for."""
 
     name: Identifier
@@ -121,13 +92,7 @@ class Input(_Shape, frozen=True, kw_only=True):
     description: Annotated[str, msgspec.Meta(max_length=1000)] = ""
 
 
-class Settings(_Shape, frozen=True, kw_only=True):
-    """Of the whole execution. `timeout`: from start to end, waits included; none: no limit."""
-
-    timeout: Duration | None = None
-
-
-class _Document(_Shape, frozen=True, kw_only=True):
+class _Document(Shape, frozen=True, kw_only=True):
     format: Literal["linkflow/1"]
     nodes: Annotated[tuple[Node, ...], msgspec.Meta(max_length=MAX_NODES)]
     connections: Annotated[tuple[Connection, ...], msgspec.Meta(max_length=MAX_CONNECTIONS)] = ()
@@ -161,13 +126,17 @@ class Definition:
         return cls(nodes, parsed.connections, parsed.inputs, parsed.settings)
 
     def document(self) -> dict[str, Any]:
-        """The JSON value with every default written out and nodes sorted by id: equal definitions, equal documents."""
+        """The JSON value with defaults written out (but for `settings.ADDED`) and nodes sorted by id: equal
+        definitions, equal documents."""
+        nodes = [lean(msgspec.to_builtins(self.nodes[name])) for name in sorted(self.nodes)]
+        for node in nodes:
+            lean(node["settings"])
         return {
             "format": FORMAT,
-            "nodes": [msgspec.to_builtins(self.nodes[name]) for name in sorted(self.nodes)],
+            "nodes": nodes,
             "connections": msgspec.to_builtins(self.connections),
             "inputs": msgspec.to_builtins(self.inputs),
-            "settings": msgspec.to_builtins(self.settings),
+            "settings": lean(msgspec.to_builtins(self.settings)),
         }
 
     @cached_property
@@ -179,6 +148,17 @@ class Definition:
     def hash(self) -> str:
         """SHA-256 of the canonical form, hexadecimal."""
         return hashlib.sha256(self.canonical).hexdigest()
+
+
+def pinned(document: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a run of this draft takes as done: items by node and output port. They leave by `main` where the node's type
+    (`types`, by `type@version`) has it, else by its first port."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in document["nodes"]:
+        if (items := node.get("pinned")) is not None:
+            ports = [port["name"] for port in types.get(f"{node['type']}@{node['version']}", {}).get("outputs", ())]
+            found[node["id"]] = {"main" if "main" in ports or not ports else ports[0]: items}
+    return found
 
 
 @lru_cache(maxsize=4096)

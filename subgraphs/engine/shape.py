@@ -63,6 +63,10 @@ def _faults(error: ValidationError, document: Any) -> Iterator[Fault]:
                 node=node,
                 next_step=_STEPS["definition.format"] if absent == "format" else f"Add {absent!r}.",
             )
+        case "anyOf" if _may_be_null(error) and _code(error) != "definition.duration":
+            for inner in error.context or ():
+                if inner.relative_schema_path[0] == 0:
+                    yield from _faults(inner, document)
         case _:
             code = _code(error)
             yield Fault(
@@ -74,6 +78,11 @@ def _faults(error: ValidationError, document: Any) -> Iterator[Fault]:
             )
 
 
+def _may_be_null(error: ValidationError) -> bool:
+    """Whether the schema is `anyOf: [something, null]`, so that only the first alternative is worth telling of."""
+    return error.validator_value[1:] == [{"type": "null"}]  # type: ignore[index, no-any-return]
+
+
 def _code(error: ValidationError) -> str:
     where = list(error.absolute_path)
     if where == ["format"]:
@@ -81,8 +90,10 @@ def _code(error: ValidationError) -> str:
     if error.validator == "maxItems":
         return "definition.limit"
     if error.validator == "pattern":
-        return "definition.identifier" if "A-Za-z_" in str(error.validator_value) else "definition.duration"
-    if error.validator == "anyOf" and where and where[-1] in ("timeout", "totalTimeout"):
+        found = str(error.validator_value)
+        kinds = {"^[A-Z": "definition.identifier", "^P(?=": "definition.duration"}
+        return kinds.get(found[:5], "definition.shape")
+    if error.validator == "anyOf" and where and where[-1] in ("timeout", "totalTimeout", "maxWait"):
         return "definition.duration"
     return "definition.shape"
 
@@ -96,7 +107,7 @@ def _message(error: ValidationError, path: Sequence[str | int]) -> str:
         case "const":
             return f"{place} is {shown}; this server reads {error.validator_value!r}."
         case "enum":
-            allowed = ", ".join(map(str, error.validator_value))  # type: ignore[arg-type]
+            allowed = ", ".join("null" if each is None else str(each) for each in error.validator_value)  # type: ignore[union-attr]
             return f"{place} is {shown}; it can be {allowed}."
         case "maxItems":
             return f"{place} has {len(error.instance)} entries; {error.validator_value} are allowed."  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from subgraphs.engine.definition import Definition, Faults, seconds
+from subgraphs.engine.definition import Definition, Faults, pinned, seconds
 from subgraphs.engine.shape import schema
 
 HOOK = {"id": "hook", "type": "core.webhook", "version": "1.0.0"}
@@ -64,6 +64,39 @@ def test_defaults_are_filled_in() -> None:
             "/nodes/0/settings/retry/delay",
         ),
         (document({**HOOK, "settings": {"onError": "ignore"}}), "definition.shape", "/nodes/0/settings/onError"),
+        (document({**HOOK, "settings": {"join": "some"}}), "definition.shape", "/nodes/0/settings/join"),
+        (document({**HOOK, "settings": {"onCrash": "ask"}}), "definition.shape", "/nodes/0/settings/onCrash"),
+        (
+            document({**HOOK, "settings": {"compensate": "two words"}}),
+            "definition.identifier",
+            "/nodes/0/settings/compensate",
+        ),
+        (document({**HOOK, "pinned": [7]}), "definition.shape", "/nodes/0/pinned/0"),
+        (document(HOOK, settings={"finally": "hook"}), "definition.shape", "/settings/finally"),
+        (
+            document(HOOK, settings={"errorWorkflow": {"workflowId": "x"}}),
+            "definition.shape",
+            "/settings/errorWorkflow/workflowId",
+        ),
+        (document(HOOK, settings={"concurrency": {}}), "definition.missing", "/settings/concurrency"),
+        (document(HOOK, settings={"concurrency": {"limit": 0}}), "definition.shape", "/settings/concurrency/limit"),
+        (
+            document(HOOK, settings={"concurrency": {"limit": 1, "kee": "x"}}),
+            "definition.unknown_field",
+            "/settings/concurrency/kee",
+        ),
+        (
+            document(HOOK, settings={"throttle": {"limit": 1, "period": "1m"}}),
+            "definition.duration",
+            "/settings/throttle/period",
+        ),
+        (
+            document(HOOK, settings={"debounce": {"period": "PT1S", "maxWait": "1m"}}),
+            "definition.duration",
+            "/settings/debounce/maxWait",
+        ),
+        (document(HOOK, settings={"singleton": {"onLimit": "x"}}), "definition.shape", "/settings/singleton/onLimit"),
+        (document(HOOK, settings={"priority": 101}), "definition.shape", "/settings/priority"),
         (document(HOOK, HOOK), "node.duplicate", "/nodes/1/id"),
         (document({**HOOK, "parameters": {"n": 2**70}}), "definition.json", ""),
         (document({**HOOK, "parameters": {"n": "\ud800"}}), "definition.json", ""),
@@ -120,6 +153,52 @@ def test_the_canonical_form_ignores_order_of_keys_and_nodes_and_written_defaults
     assert Definition.parse(one.canonical).hash == one.hash
 
 
+def test_fields_that_came_later_leave_old_hashes_as_they_were() -> None:
+    """The hash of a document written before there were joins, compensations, pinned items and limits."""
+    old = document({**HOOK, "settings": {"onError": "output"}}, settings={"timeout": "PT1H"})
+    assert Definition.parse(old).hash == "616309f803b2d24f4a221b94524f23bff3756bf58d5baeb217b680c6539a2b54"
+    written = {"join": "all", "onCrash": None, "compensate": None}
+    nothing = document(
+        {**HOOK, "pinned": None, "settings": {"onError": "output", **written}},
+        settings={"timeout": "PT1H", "finally": [], "errorWorkflow": None, "singleton": None, "priority": 0},
+    )
+    assert Definition.parse(nothing).canonical == Definition.parse(old).canonical
+
+
+LIMITED: dict[str, Any] = {
+    "finally": ["hook"],
+    "errorWorkflow": {"workflowId": "00000000-0000-4000-8000-000000000001"},
+    "concurrency": {"limit": 2, "key": "{{ trigger.who }}", "group": None, "onLimit": "roundRobin"},
+    "throttle": {"limit": 5, "period": "PT1M", "key": None},
+    "rateLimit": {"limit": 5, "period": "PT1M", "key": None},
+    "debounce": {"period": "PT1S", "key": None, "maxWait": "PT5S"},
+    "batch": {"size": 10, "timeout": "PT1S", "key": None},
+    "singleton": {"key": None, "onLimit": "cancelOldest"},
+    "priority": "{{ trigger.urgent ? 10 : 0 }}",
+}
+
+
+def test_every_later_field_is_kept_in_the_canonical_form() -> None:
+    settings = {"join": "first", "onCrash": "park", "compensate": "undo"}
+    node = {**HOOK, "settings": settings, "pinned": [{"a": 1}]}
+    written = orjson.loads(Definition.parse(document(node, settings=LIMITED)).canonical)
+    assert written["settings"] == {"timeout": None, **LIMITED}
+    assert {name: written["nodes"][0]["settings"][name] for name in settings} == settings
+    assert written["nodes"][0]["pinned"] == [{"a": 1}]
+    assert Definition.parse(written).hash == Definition.parse(document(node, settings=LIMITED)).hash
+
+
+@pytest.mark.shows("WF-21")
+def test_pinned_items_leave_by_main_or_else_by_the_first_port() -> None:
+    types = {
+        "core.set@1.0.0": {"outputs": [{"name": "rest"}, {"name": "main"}]},
+        "core.if@1.0.0": {"outputs": [{"name": "true"}, {"name": "false"}]},
+    }
+    plain = {"version": "1.0.0", "pinned": [{"a": 1}]}
+    nodes = [{"id": "set", "type": "core.set", **plain}, {"id": "way", "type": "core.if", **plain}, HOOK]
+    assert pinned(document(*nodes), types) == {"set": {"main": [{"a": 1}]}, "way": {"true": [{"a": 1}]}}
+
+
 def test_the_hash_changes_with_the_content() -> None:
     base = Definition.parse(document(HOOK))
     assert base.hash != Definition.parse(document({**HOOK, "parameters": {"x": 1}})).hash
@@ -147,11 +226,32 @@ _settings = st.fixed_dictionaries(
         "timeout": _scalars,
         "onError": _scalars | st.just("output"),
         "retry": st.fixed_dictionaries({}, optional={"attempts": _scalars, "jitter": _scalars, "maxDelay": _scalars}),
+        "join": _scalars | st.just("any"),
+        "onCrash": _scalars | st.just("park"),
+        "compensate": _scalars,
     },
 )
+_keys = {"key": _scalars, "group": _scalars, "onLimit": _scalars | st.sampled_from(["queue", "skip"])}
+_limits = st.none() | st.fixed_dictionaries(
+    {}, optional={**_keys, "limit": _scalars, "period": _scalars, "size": _scalars, "timeout": _scalars}
+)
+_whole: dict[str, st.SearchStrategy[Any]] = {
+    "timeout": _scalars,
+    "finally": _scalars | st.lists(_scalars, max_size=2),
+    "errorWorkflow": _limits | st.fixed_dictionaries({"workflowId": _scalars}),
+    "debounce": st.none() | st.fixed_dictionaries({"period": st.just("PT1S")}, optional={"maxWait": _scalars}),
+    "priority": _scalars,
+    **dict.fromkeys(("concurrency", "throttle", "rateLimit", "batch", "singleton"), _limits),
+}
 _nodes = st.fixed_dictionaries(
     {"id": st.sampled_from(["a", "b", "c", "1a", "", 3]), "type": _scalars, "version": st.just("1.0.0")},
-    optional={"name": _scalars, "parameters": st.just({}) | _scalars, "settings": _settings, "extra": _scalars},
+    optional={
+        "name": _scalars,
+        "parameters": st.just({}) | _scalars,
+        "settings": _settings,
+        "extra": _scalars,
+        "pinned": st.none() | st.lists(st.just({}) | _scalars, max_size=2),
+    },
 )
 _required: dict[str, st.SearchStrategy[Any]] = {
     "format": st.just("linkflow/1"),
@@ -162,7 +262,7 @@ _documents = st.fixed_dictionaries(
     optional={
         "connections": st.lists(st.fixed_dictionaries({"from": st.just("a"), "to": _scalars}), max_size=1),
         "inputs": st.lists(st.fixed_dictionaries({"name": st.just("who")}, optional={"type": _scalars}), max_size=1),
-        "settings": st.fixed_dictionaries({}, optional={"timeout": _scalars}),
+        "settings": st.fixed_dictionaries({}, optional=_whole),
     },
 )
 
