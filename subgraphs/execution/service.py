@@ -15,7 +15,8 @@ from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner
-from subgraphs.execution.runner.loading import Loading, Plans, Rows
+from subgraphs.execution.runner.loading import Loading, Plans
+from subgraphs.execution.runner.store import PostgresStore, Rows, SystemClock
 from subgraphs.execution.runner.sweep import Sweep
 from subgraphs.execution.schema import Context, schema
 from subgraphs.execution.storage import WRITTEN
@@ -41,6 +42,7 @@ class Service:
             writer=ground.writer,
             leases=ground.leases,
             objects=ground.objects,
+            clock=SystemClock(),
             loading=self.loading,
             limit=ground.settings.claim_check_bytes,
             told=self._told,
@@ -61,8 +63,8 @@ class Service:
 
     def loading(self) -> Loading:
         if self._loading is None:
-            rows = cast(Rows, self.ground.database.engine)
-            self._loading = Loading(rows, self.ground.objects, Plans(rows))
+            store = PostgresStore(cast(Rows, self.ground.database.engine))
+            self._loading = Loading(store, self.ground.objects, Plans(store))
         return self._loading
 
     def _told(self, run: Run, version: int, told: Sequence[Event]) -> None:
@@ -78,7 +80,7 @@ class Service:
             self._remote = RemoteExecutor(self.ground.settings.executor_url, self.ground.hop)
             self.ground.ports["executor"] = self._remote
             await self._remote.open()
-        self._sweep = Sweep(self.runner, self.loading().rows)
+        self._sweep = Sweep(self.runner, self.loading().store)
         self._sweep.start()
         self.watching.start()
 

@@ -19,7 +19,6 @@ import structlog
 from subgraphs.engine.run import Event, Run, Started
 from subgraphs.execution.history import Happening, History
 from subgraphs.execution.runner.loading import Loading
-from subgraphs.execution.storage import WATCHED
 from subgraphs.platform.domain import Invalid, Missing
 
 log = structlog.get_logger("linkflow.execution")
@@ -181,8 +180,7 @@ class Watching:
         filled = [channel for channel in self.channels.values() if channel.history is not None and not channel.over]
         foreign = [channel for channel in filled if not channel.missed and not self._owned(channel.run)]
         if foreign:
-            keys = [channel.tenant for channel in foreign], [channel.run for channel in foreign]
-            rows = await self._loading().rows.fetch(WATCHED, *keys)
+            rows = await self._loading().store.versions([(channel.tenant, channel.run) for channel in foreign])
             versions = {row["id"]: row["version"] for row in rows}
             for channel in foreign:
                 channel.missed |= versions.get(channel.run, 0) > channel.version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -112,16 +111,18 @@ def pure(executor: Executor, asked: StepRequest, span: Span | None = None) -> St
         return _broken()
 
 
-async def outside(executor: Executor, asked: StepRequest, span: Span | None = None) -> tuple[StepOutcome, float]:
+async def outside(
+    executor: Executor, asked: StepRequest, ticks: Callable[[], float], span: Span | None = None
+) -> tuple[StepOutcome, float]:
     """Runs any body: (outcome, milliseconds). The executor keeps the timeout, counted from when it begins the body."""
-    began = time.perf_counter()
+    began = ticks()
     try:
         with _spanned(span, asked):
             outcome = await executor.run(asked)
     except Exception:  # the boundary to node code: the run fails typed, the process lives
         log.exception("body_raised", execution=str(asked.execution), node=asked.node)
         outcome = _broken()
-    return outcome, (time.perf_counter() - began) * 1000
+    return outcome, (ticks() - began) * 1000
 
 
 def _broken() -> StepOutcome:

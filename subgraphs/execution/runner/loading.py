@@ -6,28 +6,19 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from subgraphs.engine.run import Event, Made, Plan, Run, Started, decode, replay, restore
 from subgraphs.engine.run.snapshot import opened
 from subgraphs.execution import storage
 from subgraphs.execution.domain import Held
+from subgraphs.execution.runner.store import UNREACHABLE, Key, Store
 from subgraphs.platform.objects import Objects, Ref
 
 PLANS = 256
-Key = tuple[UUID, UUID]
-
-
-class Rows(Protocol):
-    """Reads across tenants, as asyncpg's pool does."""
-
-    async def fetch(self, query: str, *args: Any) -> Sequence[Mapping[str, Any]]: ...
-
-    async def fetchrow(self, query: str, *args: Any) -> Mapping[str, Any] | None: ...
 
 
 class NotHeld(LookupError):
@@ -46,8 +37,8 @@ class Stored:
 class Plans:
     """Compiled releases, the last used ones in memory."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._kept: OrderedDict[tuple[UUID, UUID, int], tuple[Held, Plan]] = OrderedDict()
 
     async def release(self, tenant: UUID, workflow: UUID, number: int) -> tuple[Held, Plan]:
@@ -55,7 +46,7 @@ class Plans:
         key = (tenant, workflow, number)
         found = self._kept.get(key)
         if found is None:
-            row = await self._rows.fetchrow(storage.RELEASE, *key)
+            row = await self._store.release(*key)
             if row is None:
                 raise NotHeld(f"release {number} of workflow {workflow}")
             held = storage.held(row)
@@ -77,8 +68,8 @@ class Plans:
 class Loading:
     """Folds stored runs."""
 
-    def __init__(self, rows: Rows, objects: Objects, plans: Plans) -> None:
-        self.rows, self.objects, self.plans = rows, objects, plans
+    def __init__(self, store: Store, objects: Objects, plans: Plans) -> None:
+        self.store, self.objects, self.plans = store, objects, plans
 
     async def chunk(self, tenant: UUID, data: bytes) -> bytes:
         """The bytes of a journal row or snapshot, fetched if the row only refers to them."""
@@ -100,8 +91,8 @@ class Loading:
 
     async def journal(self, keys: Sequence[Key], after: Sequence[int] | None = None) -> dict[UUID, list[Event]]:
         """The events of each run after a version (default: all), in order; one statement."""
-        tenants, runs = [tenant for tenant, _ in keys], [run for _, run in keys]
-        rows = await self.rows.fetch(storage.CHUNKS, tenants, runs, list(after or [0] * len(keys)))
+        runs = [run for _, run in keys]
+        rows = await self.store.chunks(keys, list(after or [0] * len(keys)))
         parts = await asyncio.gather(*(self.events(row["tenant"], bytes(row["data"])) for row in rows))
         found: dict[UUID, list[Event]] = {run: [] for run in runs}
         skip = dict(zip(runs, after or [0] * len(keys), strict=True))
@@ -112,19 +103,18 @@ class Loading:
 
     async def runs(self, keys: Sequence[Key]) -> list[Stored]:
         """The runs as committed; unknown ones are left out. One that cannot be read does not hold up the others."""
-        tenants, ids = [tenant for tenant, _ in keys], [run for _, run in keys]
-        heads = await self.rows.fetch(storage.RUNS, tenants, ids)
-        kept = {row["run"]: row for row in await self.rows.fetch(storage.SNAPSHOTS, tenants, ids)}
-        after = [kept[id]["version"] if id in kept else 0 for id in ids]
+        heads = await self.store.heads(keys)
+        kept = {row["run"]: row for row in await self.store.snapshots(keys)}
+        after = [kept[id]["version"] if id in kept else 0 for _, id in keys]
         chunks: dict[UUID, list[Mapping[str, Any]]] = {}
-        for row in await self.rows.fetch(storage.CHUNKS, tenants, ids, after):
+        for row in await self.store.chunks(keys, after):
             chunks.setdefault(row["run"], []).append(row)
         found = []
         for head in heads:
             stored = Stored(head)
             try:
                 stored.run = await self._folded(head, kept.get(head["id"]), chunks.get(head["id"], []))
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except UNREACHABLE:
                 raise
             except Exception as fault:  # noqa: BLE001 - one run's: its owner logs it, and the others go on
                 stored.fault = fault

@@ -6,7 +6,6 @@ event that asked for it; else the sweep finds the event later. Either way a run 
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,7 +17,7 @@ from subgraphs.engine.step import StepError
 from subgraphs.execution import events as published
 from subgraphs.execution.runner.live import Cut, Live, complete, cut
 from subgraphs.execution.runner.loading import Loading
-from subgraphs.execution.runner.runner import Runner, now
+from subgraphs.execution.runner.runner import Runner
 from subgraphs.execution.storage import RUN, whole
 from subgraphs.platform.domain import Event
 from subgraphs.platform.facts import read
@@ -74,7 +73,8 @@ class Preparation:
         self.runner.push(live)
 
     async def _beginning(self, event: Event, tenant: UUID) -> Beginning:
-        start = Start(at=now(), seed=secrets.randbits(62), trigger="trigger", items=[])
+        clock = self.runner.clock
+        start = Start(at=clock.now(), seed=clock.seed(), trigger="trigger", items=[])
         try:
             if event.type == published.DRAFTED:
                 return await self._draft(tenant, start, read(event, published.Drafted))

@@ -7,7 +7,6 @@ gather while its last commit is under way and leave together in the next; many r
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -20,11 +19,10 @@ from subgraphs.engine.run.commands import Fail
 from subgraphs.engine.step import Executor, StepError
 from subgraphs.execution.runner import bodies
 from subgraphs.execution.runner.live import Cut, Live, complete, cut, ending
-from subgraphs.execution.runner.loading import Key, Loading, Stored
-from subgraphs.execution.storage import OPEN
-from subgraphs.platform.leases import Lease, Leases
+from subgraphs.execution.runner.loading import Loading, Stored
+from subgraphs.execution.runner.store import Clock, Commits, Key, Partitions
+from subgraphs.platform.leases import Lease
 from subgraphs.platform.objects import Damaged, Objects
-from subgraphs.platform.writer import Writer
 
 log = structlog.get_logger("linkflow.execution")
 
@@ -35,11 +33,6 @@ AGAIN = 0.5  # seconds before a run is read again after its commit failed
 Told = Callable[[Run, int, Sequence[Event]], None]
 
 
-def now() -> int:
-    """Journal time: microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
 class Runner:
     """The runs this process owns. `told` hears of events once they are committed."""
 
@@ -47,20 +40,21 @@ class Runner:
         self,
         *,
         executor: Callable[[], Executor],
-        writer: Writer,
-        leases: Leases,
+        writer: Commits,
+        leases: Partitions,
         objects: Objects,
+        clock: Clock,
         loading: Callable[[], Loading],
         limit: int,
         told: Told,
         span: Callable[[], bodies.Span | None] = lambda: None,
     ) -> None:
         self._executor, self._loading = executor, loading
-        self.writer, self.leases, self.objects = writer, leases, objects
+        self.writer, self.leases, self.objects, self.clock = writer, leases, objects, clock
         self.limit, self.told, self.span = limit, told, span
         self.runs: dict[UUID, Live] = {}
         self.draining = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._reading: dict[UUID, asyncio.Event] = {}
 
     # Partitions come and go
@@ -75,8 +69,7 @@ class Runner:
             self.forget(live)
 
     async def _resume(self, lease: Lease) -> None:
-        rows: Sequence[Any] = await self._insist(lease, lambda: self._loading().rows.fetch(OPEN, lease.partition))
-        keys = [(row["tenant"], row["id"]) for row in rows]
+        keys: Sequence[Key] = await self._insist(lease, lambda: self._loading().store.open(lease.partition))
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             for live in await self._insist(lease, partial(self.obtain, batch)):
@@ -123,11 +116,11 @@ class Runner:
         if run is None:
             log.error("run_unreadable", execution=str(stored.head["id"]), exc_info=stored.fault)
             if isinstance(stored.fault, RecursionError | Damaged):
-                await self.writer.commit(units=[ending(stored.head, lease, now())])
+                await self.writer.commit(units=[ending(stored.head, lease, self.clock.now())])
         elif not run.final and run.id not in self.runs:
             live = self.runs[run.id] = Live(run, lease, committed=run.version, snapshotted=run.version)
             live.timers = dict(run.timers)
-            live.apply(Recover(at=now()))
+            live.apply(Recover(at=self.clock.now()))
 
     # One run moves
 
@@ -140,14 +133,15 @@ class Runner:
         if executor.remote:
             return
         live.names = live.names or bodies.names(run)
-        span, deadline = self.span(), time.perf_counter() + budget
+        span, clock = self.span(), self.clock
+        deadline = clock.ticks() + budget
         while run.ready:
             node = run.plan.nodes[next(iter(run.ready))]
             attempt = run.steps[node.id].attempt + 1
-            began = time.perf_counter()
-            outcome = bodies.pure(executor, bodies.request(run, node, attempt, now(), live.names), span)
-            ended = time.perf_counter()
-            live.apply(Complete(now(), node.id, attempt, outcome, (ended - began) * 1000))
+            began = clock.ticks()
+            outcome = bodies.pure(executor, bodies.request(run, node, attempt, clock.now(), live.names), span)
+            ended = clock.ticks()
+            live.apply(Complete(clock.now(), node.id, attempt, outcome, (ended - began) * 1000))
             if ended > deadline:
                 return
 
@@ -218,7 +212,7 @@ class Runner:
                 self.push(live)
             return
         run = live.run
-        if run.final or (run.timers and not run.running and min(run.timers.values()) - now() > KEEP):
+        if run.final or (run.timers and not run.running and min(run.timers.values()) - self.clock.now() > KEEP):
             self.runs.pop(run.id, None)
             live.gone = True
 
@@ -240,15 +234,15 @@ class Runner:
     async def _body(self, live: Live, node: str, attempt: int) -> None:
         run = live.run
         live.names = live.names or bodies.names(run)
-        asked = bodies.request(run, run.plan.nodes[node], attempt, now(), live.names)
+        asked = bodies.request(run, run.plan.nodes[node], attempt, self.clock.now(), live.names)
         try:
-            outcome, took = await bodies.outside(self._executor(), asked, self.span())
+            outcome, took = await bodies.outside(self._executor(), asked, self.clock.ticks, self.span())
         except asyncio.CancelledError:
             live.bodies.pop(node, None)
             self._unless_busy(live)
             raise
         live.bodies.pop(node, None)
-        self.ask(live, Complete(now(), node, attempt, outcome, took))
+        self.ask(live, Complete(self.clock.now(), node, attempt, outcome, took))
         self._unless_busy(live)
 
     def _unless_busy(self, live: Live) -> None:
@@ -282,7 +276,7 @@ class Runner:
         """Ends a run whose next step the database refuses, with what it had."""
         error = StepError("execution.unstorable", "What the run produced could not be stored.", "infrastructure")
         self.forget(live)
-        self._spawn(self._reload(live, AGAIN, Fail(at=now(), error=error)))
+        self._spawn(self._reload(live, AGAIN, Fail(at=self.clock.now(), error=error)))
 
     # The process ends
 
@@ -303,11 +297,11 @@ class Runner:
 
     def _spawn(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (raised := task.exception()) is not None:
             log.error("task_failed", exc_info=raised)

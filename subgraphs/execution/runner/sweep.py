@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import structlog
 
 from subgraphs.engine.run import Cancel, Fire
-from subgraphs.execution.runner.loading import Rows
-from subgraphs.execution.runner.runner import Runner, now
-from subgraphs.execution.storage import AT_ONCE, DISCARD, DUE, EXPIRED, FINAL, MAIL, OVER
+from subgraphs.execution.runner.runner import Runner
+from subgraphs.execution.runner.store import Row, Store
+from subgraphs.execution.storage import AT_ONCE
 
 log = structlog.get_logger("linkflow.execution")
 
@@ -25,8 +23,8 @@ CLEAN_EVERY = 2400  # looks between removals of idempotency keys whose time is o
 class Sweep:
     """A loop over the partitions this process owns."""
 
-    def __init__(self, runner: Runner, rows: Rows) -> None:
-        self.runner, self.rows = runner, rows
+    def __init__(self, runner: Runner, store: Store) -> None:
+        self.runner, self.store = runner, store
         self._woken = asyncio.Event()
         self._mail = True
         self._looks = 0
@@ -64,13 +62,13 @@ class Sweep:
             return
         await self._timers(parts)
         if self._looks % CLEAN_EVERY == 0:
-            await self.rows.fetch(EXPIRED)
+            await self.store.expire()
         if mail:
             self._mail = False
             await self._letters(parts)
 
     async def _timers(self, parts: list[int]) -> None:
-        rows = await self.rows.fetch(DUE, parts)
+        rows = await self.store.due(parts)
         if not rows:
             return
         found = await self.runner.obtain((row["tenant"], row["run"]) for row in rows)
@@ -78,9 +76,9 @@ class Sweep:
         for row in rows:
             live = runs.get(row["run"])
             if live is None:
-                await self.rows.fetch(OVER, row["tenant"], row["run"], row["name"])
+                await self.store.over((row["tenant"], row["run"]), row["name"])
             else:
-                at = max(now(), live.run.timers.get(row["name"], 0))
+                at = max(self.runner.clock.now(), live.run.timers.get(row["name"], 0))
                 self.runner.ask(live, Fire(at=at, timer=row["name"]))
         for live in found:
             self.runner.push(live)
@@ -91,26 +89,30 @@ class Sweep:
             self._woken.set()
 
     async def _letters(self, parts: list[int]) -> None:
-        rows = await self.rows.fetch(MAIL, parts)
+        rows = await self.store.letters(parts)
         if not rows:
             return
         await self.runner.obtain((row["tenant"], row["run"]) for row in rows)
         for row in rows:
             await self._letter(row)
 
-    async def _letter(self, row: Mapping[str, Any]) -> None:
+    async def _letter(self, row: Row) -> None:
         live = self.runner.runs.get(row["run"])
         if live is None:
-            head = await self.rows.fetchrow(FINAL, row["tenant"], row["run"])
-            if head is not None and head["final"]:
-                await self.rows.fetch(DISCARD, row["tenant"], row["run"], row["id"])
+            key = (row["tenant"], row["run"])
+            if await self.store.final(key):
+                await self.store.discard(key, row["id"])
             return
         if row["id"] in live.mail:
             return
         data = msgspec.json.decode(row["data"])
         if row["kind"] == "cancel":
             live.apply(
-                Cancel(at=now(), reason=data.get("reason") or "", by=UUID(data["by"]) if data.get("by") else None)
+                Cancel(
+                    at=self.runner.clock.now(),
+                    reason=data.get("reason") or "",
+                    by=UUID(data["by"]) if data.get("by") else None,
+                )
             )
         live.mail.append(row["id"])
         self.runner.push(live)
