@@ -36,6 +36,11 @@ SWEEP_SECONDS = 1.0
 TRIM_EVERY = 60  # sweeps
 AT_ONCE = 4  # rounds of one process, each holding a connection
 RETENTION = timedelta(days=7)
+BEGUN = "select 1 from {head} where tenant = $1 and id = $2"
+FETCH = f"""
+select {eventlog.NAMES} from bus.log where part = any($1::smallint[]) and xid = $2::text::xid8
+and type = any($3::text[]) order by seq
+"""  # noqa: S608 - our own columns
 
 Listener = Callable[[Event], None]
 
@@ -104,8 +109,7 @@ class Starter:
 
     async def _begun(self, event: Event) -> bool:
         head = self.preparer.head_table
-        query = f"select 1 from {head} where tenant = $1 and id = $2"  # noqa: S608 - a table the writer knows
-        return await self.bus.database.engine.fetchval(query, event.tenant, event.id) is not None
+        return await self.bus.database.engine.fetchval(BEGUN.format(head=head), event.tenant, event.id) is not None
 
 
 class Bus:
@@ -350,9 +354,7 @@ class Bus:
     # -- other processes
 
     async def _listen(self) -> None:
-        ear = await asyncpg.connect(
-            self.settings.dsn("lf_engine"), timeout=5, server_settings={"application_name": "linkflow ear"}
-        )
+        ear = await self.database.connect("lf_engine", "linkflow ear")
         await ear.add_listener(eventlog.EVENTS_CHANNEL, self._heard)
         await ear.add_listener(eventlog.WAKES_CHANNEL, self._heard)
         self._ear = ear
@@ -369,11 +371,5 @@ class Bus:
     async def _fetch(self, parts: list[int], xid: int) -> None:
         wanted = list(self._by_type.keys() | {kind for kind, callbacks in self._listeners.items() if callbacks})
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            rows = await self.database.engine.fetch(
-                f"select {eventlog.NAMES} from bus.log where part = any($1::smallint[]) and xid = $2::text::xid8 "  # noqa: S608
-                "and type = any($3::text[]) order by seq",
-                parts,
-                str(xid),
-                wanted,
-            )
+            rows = await self.database.engine.fetch(FETCH, parts, str(xid), wanted)
             self.dispatch(xid, [eventlog.event(row) for row in rows], frozenset())

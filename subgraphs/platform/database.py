@@ -175,11 +175,23 @@ class Database:
             json_deserializer=orjson.loads,
         )
         self.reads = self.api.execution_options(isolation_level="AUTOCOMMIT")
-        self.engine = await asyncpg.create_pool(
-            self.settings.dsn("lf_engine"),
-            min_size=1,
-            max_size=self.settings.database_pool,
-            server_settings={"application_name": "linkflow engine"},
+        self.engine = await self.pool("linkflow engine", self.settings.database_pool)
+
+    async def pool(self, name: str, most: int) -> asyncpg.Pool:
+        """Connections of role lf_engine, at most so many; `name` is what the server's lists show."""
+        return await asyncpg.create_pool(
+            self.settings.dsn("lf_engine"), min_size=1, max_size=most, server_settings={"application_name": name}
+        )
+
+    async def connect(
+        self, role: str, name: str, *, statement_cache_size: int = 100, **server_settings: str
+    ) -> asyncpg.Connection:
+        """A connection of its own, outside the pools: for sessions that mean something (locks, notifications)."""
+        return await asyncpg.connect(
+            self.settings.dsn(role),
+            timeout=5,
+            statement_cache_size=statement_cache_size,
+            server_settings={"application_name": name, **server_settings},
         )
 
     async def close(self) -> None:

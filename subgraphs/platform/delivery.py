@@ -42,6 +42,7 @@ AGAIN = """
 update bus.held set attempts = $3, error = $4, due = clock_timestamp() + make_interval(secs => $5),
 parked = case when $6 then clock_timestamp() end where consumer = $1 and id = $2
 """
+DONE = "delete from bus.held where consumer = $1 and id = $2"
 
 Handle = Callable[[Event, Transaction], Awaitable[None]]
 
@@ -198,6 +199,4 @@ class Round:
             again = (attempts, repr(error)[:2000], delay(attempts), parked)
             await self.connection.execute(AGAIN, self.reader.name, row["id"], *again)
         else:
-            await self.connection.execute(
-                "delete from bus.held where consumer = $1 and id = $2", self.reader.name, row["id"]
-            )
+            await self.connection.execute(DONE, self.reader.name, row["id"])

@@ -43,6 +43,21 @@ class Lease:
 Acquired = Callable[[Lease], Awaitable[None]]
 Lost = Callable[[int], None]
 
+PARTITIONS = "insert into bus.lease (part) select generate_series(0, $1 - 1) on conflict do nothing"
+ENTER = "insert into bus.worker (id, name, lock, claims) values ($1, $2, $3, $4)"
+BEAT = "update bus.worker set beat = clock_timestamp(), claims = $2 where id = $1 and alive returning true"
+WORKERS = "select id, lock, claims from bus.worker where alive order by id"
+EXPIRE = """
+update bus.worker set alive = false where alive and id <> $1
+and beat < clock_timestamp() - make_interval(secs => $2) returning id, lock
+"""
+BURY = "update bus.worker set alive = false where id = $1"
+GONE = "delete from bus.worker where id = $1"
+FORGET = "delete from bus.worker where not alive and beat < clock_timestamp() - interval '1 hour'"
+LOCK = "select pg_advisory_lock($1)"
+UNLOCK = "select pg_advisory_unlock($1)"
+LOCK_SHARED = "select pg_advisory_lock_shared($1)"
+UNLOCK_SHARED = "select pg_advisory_unlock_shared($1)"
 CLAIM = """
 with me as (select id from bus.worker where id = $1 and alive for share)
 update bus.lease set owner = $1, epoch = epoch + 1 from me where part in
@@ -115,16 +130,8 @@ class Leases:
 
     async def open(self) -> None:
         """Connections of its own: a heartbeat must not wait behind other work for one."""
-        self._own = await asyncpg.create_pool(
-            self.settings.dsn("lf_engine"),
-            min_size=1,
-            max_size=2,
-            server_settings={"application_name": "linkflow leases"},
-        )
-        await self._pool.execute(
-            "insert into bus.lease (part) select generate_series(0, $1 - 1) on conflict do nothing",
-            self.settings.partitions,
-        )
+        self._own = await self.database.pool("linkflow leases", 2)
+        await self._pool.execute(PARTITIONS, self.settings.partitions)
         self._loop = asyncio.create_task(self._run(), name="leases")
 
     async def claim(self) -> None:
@@ -152,7 +159,7 @@ class Leases:
     async def _leave(self) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(RELEASE, self.id, list(range(self.settings.partitions)))
-            await connection.execute("delete from bus.worker where id = $1", self.id)
+            await connection.execute(GONE, self.id)
 
     # -- one life
 
@@ -161,17 +168,11 @@ class Leases:
         former, former_lock = self.id, self.lock
         if former is not None:
             await self._bury(former, former_lock)
-            await connection.execute("select pg_advisory_lock($1)", former_lock)  # its last statement has ended
-            await connection.execute("select pg_advisory_unlock($1)", former_lock)
+            await connection.execute(LOCK, former_lock)  # its last statement has ended
+            await connection.execute(UNLOCK, former_lock)
         fresh, lock = uuid4(), secrets.randbits(62)
-        await connection.execute("select pg_advisory_lock($1)", lock)
-        await self._pool.execute(
-            "insert into bus.worker (id, name, lock, claims) values ($1, $2, $3, $4)",
-            fresh,
-            f"{socket.gethostname()}:{os.getpid()}",
-            lock,
-            self._claims,
-        )
+        await connection.execute(LOCK, lock)
+        await self._pool.execute(ENTER, fresh, f"{socket.gethostname()}:{os.getpid()}", lock, self._claims)
         self.id, self.lock = fresh, lock
         self.incarnations += 1
         self._kick.set()
@@ -209,11 +210,7 @@ class Leases:
                 await self._look_round(self.id)
 
     async def _look_round(self, me: UUID) -> None:
-        alive = await self._pool.fetchval(
-            "update bus.worker set beat = clock_timestamp(), claims = $2 where id = $1 and alive returning true",
-            me,
-            self._claims,
-        )
+        alive = await self._pool.fetchval(BEAT, me, self._claims)
         if not alive:
             if self.id == me:
                 log.warning("leases.declared_dead", extra={"worker": str(me)})
@@ -221,7 +218,7 @@ class Leases:
                 self.writer.disconnect()
             return
         await self._bury_expired(me)
-        workers = await self._pool.fetch("select id, lock, claims from bus.worker where alive order by id")
+        workers = await self._pool.fetch(WORKERS)
         if all(row["id"] != me for row in workers):
             return  # declared dead a moment ago; the next round finds out
         self.peers = len(workers) - 1
@@ -264,29 +261,22 @@ class Leases:
     async def _bury_expired(self, me: UUID) -> None:
         """Workers whose heartbeat is older than a lease, on the database's clock, and leases of those that are gone."""
         async with self._pool.acquire() as connection, connection.transaction():
-            dead = await connection.fetch(
-                "update bus.worker set alive = false where alive and id <> $1 "
-                "and beat < clock_timestamp() - make_interval(secs => $2) returning id, lock",
-                me,
-                float(self.settings.lease_seconds),
-            )
+            dead = await connection.fetch(EXPIRE, me, float(self.settings.lease_seconds))
             await connection.execute(ORPHANED)
-            await connection.execute(
-                "delete from bus.worker where not alive and beat < clock_timestamp() - interval '1 hour'"
-            )
+            await connection.execute(FORGET)
         for row in dead:
             log.warning("leases.worker_expired", extra={"worker": str(row["id"])})
             await self._cut(row["lock"])
 
     async def _bury(self, id: UUID, lock: int) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("update bus.worker set alive = false where id = $1", id)
+            await connection.execute(BURY, id)
             await connection.execute(RELEASE, id, list(range(self.settings.partitions)))
         await self._cut(lock)
 
     async def _cut(self, lock: int) -> None:
         """Ends the session that still holds a dead worker's lock: a paused process keeps it until told."""
-        connection = await asyncpg.connect(self.settings.dsn("lf_ingress"), timeout=5)
+        connection = await self.database.connect("lf_ingress", "linkflow burial")
         try:
             await connection.execute(CUT, lock)
         finally:
@@ -308,14 +298,13 @@ class Leases:
     async def _await_death(self, id: UUID, lock: int) -> None:
         connection: asyncpg.Connection | None = None
         try:
-            connection = await asyncpg.connect(
-                self.settings.dsn("lf_ingress"),
-                timeout=5,
-                # else a session that waits outlives its process
-                server_settings={"application_name": "linkflow watch", "client_connection_check_interval": "1s"},
+            connection = await self.database.connect(
+                "lf_ingress",
+                "linkflow watch",
+                client_connection_check_interval="1s",  # else a session that waits outlives its process
             )
-            await connection.execute("select pg_advisory_lock_shared($1)", lock)
-            await connection.execute("select pg_advisory_unlock_shared($1)", lock)
+            await connection.execute(LOCK_SHARED, lock)
+            await connection.execute(UNLOCK_SHARED, lock)
             log.info("leases.worker_gone", extra={"worker": str(id)})
             await self._bury(id, lock)
         except FAULTS as error:

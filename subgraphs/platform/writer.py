@@ -46,6 +46,9 @@ WAITING = 4096  # callers that may wait for a flush; the next ones wait at the d
 BATCH = 256  # callers that share one flush at most
 BATCH_BYTES = 16 << 20
 PATIENCE = 10.0  # seconds without a database before waiting callers are told
+XMIN = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+LANDED = "select 1 from {head} where tenant = $1 and id = $2 and version = $3 and epoch = $4"
+LOGGED = "select 1 from bus.log where part = $1 and xid >= $2::text::xid8 and id = $3"
 BLOB = Table(
     "bus.blob",
     (("tenant", "uuid"), ("sha256", "text"), ("holder", "uuid")),
@@ -282,22 +285,19 @@ class Writer:
     # -- the connection
 
     async def _connect(self) -> None:
-        connection = await asyncpg.connect(
-            self.settings.dsn("lf_ingress"),
-            timeout=5,
+        connection = await self.database.connect(
+            "lf_ingress",
+            "linkflow writer",
             statement_cache_size=0,
-            server_settings={
-                "application_name": "linkflow writer",
-                "plan_cache_mode": "force_generic_plan",
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
-                "tcp_keepalives_idle": "5",
-                "tcp_keepalives_interval": "2",
-                "tcp_keepalives_count": "3",
-            },
+            plan_cache_mode="force_generic_plan",
+            enable_hashjoin="off",
+            enable_mergejoin="off",
+            tcp_keepalives_idle="5",
+            tcp_keepalives_interval="2",
+            tcp_keepalives_count="3",
         )
         try:
-            self._xid = await connection.fetchval("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            self._xid = await connection.fetchval(XMIN)
             if self.incarnate is not None:
                 async with asyncio.timeout(10):
                     self.owner = await self.incarnate(connection)
@@ -345,7 +345,7 @@ class Writer:
             for unit in entry.all_units():
                 head = self.tables[unit.head_table].name
                 found = await self.database.engine.fetchval(
-                    f"select 1 from {head} where tenant = $1 and id = $2 and version = $3 and epoch = $4",  # noqa: S608
+                    LANDED.format(head=head),
                     unit.tenant,
                     unit.id,
                     unit.version,
@@ -369,7 +369,7 @@ class Writer:
         if not events:
             return False
         found = await self.database.engine.fetchval(
-            "select 1 from bus.log where part = $1 and xid >= $2::text::xid8 and id = $3",
+            LOGGED,
             events[0].partition,
             str(since),
             events[0].id,
