@@ -64,6 +64,10 @@ class Filter:
     release: int | None = None
     started_after: datetime | None = None
     started_before: datetime | None = None
+    error_code: str | None = None
+    error_text: str | None = None
+    keys: Sequence[tuple[str, str]] = ()
+    """Business keys, (name, value)."""
 
 
 @dataclass(frozen=True, slots=True)

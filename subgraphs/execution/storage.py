@@ -59,6 +59,15 @@ inbox = Table(
     Column("data", Text, nullable=False),
 )
 
+run_key = Table(
+    "run_key",
+    metadata,
+    Column("tenant", Uuid, primary_key=True),
+    Column("run", Uuid, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
 start_key = Table(
     "start_key",
     metadata,
@@ -126,6 +135,12 @@ INBOX = writer.Table(
     (("tenant", "uuid"), ("run", "uuid"), ("id", "uuid"), ("part", "smallint"), ("kind", "text"), ("data", "text")),
     "delete",
     ("tenant", "run", "id"),
+)
+RUN_KEY = writer.Table(
+    "execution.run_key",
+    (("tenant", "uuid"), ("run", "uuid"), ("name", "text"), ("value", "text")),
+    "upsert",
+    ("tenant", "run", "name"),
 )
 START_KEY = writer.Table(
     "execution.start_key",
