@@ -8,6 +8,7 @@ The same object serves one subgraph or all of them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -276,6 +277,14 @@ def _watch_documents(telemetry: Telemetry, subgraph: Subgraph) -> None:
     telemetry.metrics.watch_cache(f"{subgraph.name}.documents", lambda: (kept.hits, kept.misses))
 
 
+def settle_heap() -> None:
+    """What the start left lives as long as the process: the garbage collector need not walk it again and again, nor
+    look at every 700 new objects of requests that free themselves by reference counts."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def application(ground: Ground, subgraphs: Sequence[Subgraph]) -> Served:
     """The ASGI application of these subgraphs. Its lifespan opens the ground unless that is open already."""
 
@@ -286,6 +295,7 @@ def application(ground: Ground, subgraphs: Sequence[Subgraph]) -> Served:
             return
         configure_logs(ground.settings)
         async with running(ground, subgraphs):
+            settle_heap()
             yield
 
     async def live(_request: Request) -> Response:
