@@ -96,6 +96,9 @@ def _reference(
             return None
         code, message = "reference.not_upstream", f"node {other} does not run before it"
         step = f"Connect {other} so that it leads to {node.id}."
+        if (loop := graph.bodies.within.get(other)) is not None and loop != graph.bodies.within.get(node.id):
+            code, message = "reference.in_loop", f"node {other} runs once a round in the body of loop {loop}"
+            step = f"Refer to nodes.{loop}, whose items are those that its rounds brought back."
     else:
         close = get_close_matches(other, islice(nodes, 200), n=1)
         code, message = "reference.unknown", f"it refers to node {other}, which does not exist"

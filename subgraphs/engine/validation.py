@@ -15,10 +15,14 @@ from subgraphs.engine.definition import Connection, Definition, Node, seconds
 from subgraphs.engine.expression import check, compiled
 from subgraphs.engine.faults import MAX_FAULTS, Fault, Faults, pointer
 from subgraphs.engine.graph import Graph
+from subgraphs.engine.limits import limit_faults
 from subgraphs.engine.parameters import Checker, is_expression
 from subgraphs.engine.references import Catalogue, expression_faults
+from subgraphs.engine.structure import structure_faults
 
 WEBHOOK, RESPOND = "core.webhook", "core.respond"
+TIMEOUT = "timeout"
+"""The port by which the items of a wait leave that has outlasted its node's timeout."""
 
 
 def validate(document: Any, catalogue: Catalogue) -> list[Fault]:
@@ -33,15 +37,16 @@ def validate(document: Any, catalogue: Catalogue) -> list[Fault]:
 def faults_of(definition: Definition, catalogue: Catalogue) -> list[Fault]:
     """The same for a definition that is parsed already."""
     graph = Graph(definition, catalogue)
-    loop = tuple(_loop(graph))
     found = chain(
         _nodes(definition, catalogue),
         _inputs(definition),
         _connections(definition, catalogue),
-        loop,
+        structure_faults(graph),
         _reachability(graph),
         _replies(graph),
-        expression_faults(graph, catalogue, ordered=not loop),
+        _deadlines(graph, catalogue),
+        limit_faults(definition.settings),
+        expression_faults(graph, catalogue, ordered=len(graph.order) == len(definition.nodes)),
     )
     return list(islice(found, MAX_FAULTS))
 
@@ -221,19 +226,6 @@ def _output(index: int, output: str, node: Node, manifest: Mapping[str, Any]) ->
     )
 
 
-def _loop(graph: Graph) -> Iterator[Fault]:
-    if loop := graph.loop():
-        shown = [*loop[:20], f"and {len(loop) - 20} more"] if len(loop) > 20 else loop
-        position = list(graph.definition.nodes).index(loop[0])
-        yield Fault(
-            code="graph.loop",
-            message=f"Nodes wait for each other: {', '.join(shown)}.",
-            pointer=pointer("nodes", position),
-            node=loop[0],
-            next_step="Remove one of the connections between them.",
-        )
-
-
 def _reachability(graph: Graph) -> Iterator[Fault]:
     if not graph.triggers:
         yield Fault(
@@ -243,7 +235,7 @@ def _reachability(graph: Graph) -> Iterator[Fault]:
             next_step="Add a trigger, for instance core.manual or core.webhook.",
         )
         return
-    reached = graph.reachable(graph.triggers)
+    reached = graph.reachable(graph.triggers) | graph.ending | graph.undoing.keys()
     for index, node_id in enumerate(graph.definition.nodes):
         if node_id not in reached:
             yield Fault(
@@ -283,6 +275,23 @@ def _replies(graph: Graph) -> Iterator[Fault]:
                 node=node_id,
                 severity="warning",
                 next_step="Add a core.respond node, or let the webhook answer at once or when done.",
+            )
+
+
+def _deadlines(graph: Graph, catalogue: Catalogue) -> Iterator[Fault]:
+    """A way out by `timeout` wants a timeout."""
+    for index, each in enumerate(graph.definition.connections):
+        if each.output != TIMEOUT or (node := graph.definition.nodes.get(each.source)) is None:
+            continue
+        ports = (port["name"] for port in catalogue.get(node.key, {}).get("outputs", ()))
+        if node.settings.timeout is None and TIMEOUT in ports:
+            yield Fault(
+                code="timeout.missing",
+                message=f"Node {node.id} leads on by timeout and waits without a limit.",
+                pointer=pointer("connections", index),
+                node=node.id,
+                severity="warning",
+                next_step="Set settings.timeout of the node.",
             )
 
 

@@ -232,10 +232,11 @@ _settings = st.fixed_dictionaries(
     },
 )
 _keys = {"key": _scalars, "group": _scalars, "onLimit": _scalars | st.sampled_from(["queue", "skip"])}
+_none: Any = {}
 _limits = st.none() | st.fixed_dictionaries(
-    {}, optional={**_keys, "limit": _scalars, "period": _scalars, "size": _scalars, "timeout": _scalars}
+    _none, optional={**_keys, "limit": _scalars, "period": _scalars, "size": _scalars, "timeout": _scalars}
 )
-_whole: dict[str, st.SearchStrategy[Any]] = {
+_whole: Any = {
     "timeout": _scalars,
     "finally": _scalars | st.lists(_scalars, max_size=2),
     "errorWorkflow": _limits | st.fixed_dictionaries({"workflowId": _scalars}),
@@ -257,14 +258,12 @@ _required: dict[str, st.SearchStrategy[Any]] = {
     "format": st.just("linkflow/1"),
     "nodes": st.lists(_nodes, max_size=2, unique_by=lambda node: str(node["id"])),
 }
-_documents = st.fixed_dictionaries(
-    _required,
-    optional={
-        "connections": st.lists(st.fixed_dictionaries({"from": st.just("a"), "to": _scalars}), max_size=1),
-        "inputs": st.lists(st.fixed_dictionaries({"name": st.just("who")}, optional={"type": _scalars}), max_size=1),
-        "settings": st.fixed_dictionaries({}, optional=_whole),
-    },
-)
+_parts: Any = {
+    "connections": st.lists(st.fixed_dictionaries({"from": st.just("a"), "to": _scalars}), max_size=1),
+    "inputs": st.lists(st.fixed_dictionaries({"name": st.just("who")}, optional={"type": _scalars}), max_size=1),
+    "settings": st.fixed_dictionaries(_none, optional=_whole),
+}
+_documents = st.fixed_dictionaries(_required, optional=_parts)
 
 
 @given(_documents)
