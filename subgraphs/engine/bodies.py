@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from subgraphs.engine.definition import Connection
-
-if TYPE_CHECKING:
-    from subgraphs.engine.graph import Graph
 
 EACH, NEXT = "each", "next"
 """The port by which a round leaves the loop node, and the one to which it comes back."""
 LOOKED_AT = 50
 """Loops of which it is found out what leads back to them, when connections cross borders; more need not be told."""
+
+
+class Looped(Protocol):
+    """What is asked of a graph."""
+
+    incoming: Mapping[str, tuple[Connection, ...]]
+    loops: frozenset[str]
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """Topological order, loops as beginning and end."""
+
+    def end_of(self, loop: str) -> str:
+        """The point at which its rounds are over."""
+
+    def returning(self, loop: str) -> frozenset[str]:
+        """The points that lead to that end."""
 
 
 class Stray(NamedTuple):
@@ -30,7 +44,7 @@ class Bodies:
     disagree, a node lies in the body if it leads back to the loop. One pass in topological order; nodes on other cycles
     are left out."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Looped) -> None:
         self._graph = graph
         self.within: dict[str, str | None] = {}
         self.strays: list[Stray] = []
