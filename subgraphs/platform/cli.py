@@ -143,6 +143,7 @@ def _serve(names: Sequence[str], port: int | None) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=3,
         ws_max_size=settings.max_graphql_bytes,
         lifespan="on",

@@ -14,8 +14,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from inspect import isfunction
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 from sqlalchemy import text
@@ -210,6 +211,7 @@ class Served(Starlette):
             for subgraph in subgraphs
         }
         self.known = {f"/{s.name}{_first(route)}": s.name for s in subgraphs for route in s.routes}
+        self.direct = {f"/{s.name}{_first(route)}": route.app for s in subgraphs for route in s.routes if _whole(route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -246,7 +248,7 @@ class Served(Starlette):
                 headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
                 correlated(headers)
                 WITHIN.set(Within(service, trace_id(headers)))
-                await super().__call__(scope, receive, watched)
+                await self.direct.get(label, super().__call__)(scope, receive, watched)
         finally:
             path = label if endpoint or label in self.known or label in _OWN else "other"
             metrics = self.ground.telemetry.metrics
@@ -255,6 +257,12 @@ class Served(Starlette):
 
 
 _OWN = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+
+def _whole(route: BaseRoute) -> TypeGuard[Route]:
+    """Whether an ASGI application answers whatever lies under the route's first word, so that no router need look."""
+    whole = isinstance(route, Route) and route.path == f"{_first(route)}/{{path:path}}"
+    return whole and not isfunction(getattr(route, "endpoint", None))
 
 
 def _first(route: BaseRoute) -> str:
