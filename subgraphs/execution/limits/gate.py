@@ -9,6 +9,8 @@ that were let in within the last period (kinds that only pace).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import nsmallest
+from itertools import islice
 from typing import Any, Literal
 from uuid import UUID
 
@@ -189,7 +191,18 @@ def queue(gate: Gate) -> list[Ticket]:
     """Those who wait, first the one who is next."""
     if gate.terms.mode == "roundRobin":
         return list(_in_turn(gate))
-    return sorted(gate.waiting.values(), key=lambda ticket: (-ticket.priority, *ticket.age))
+    return sorted(gate.waiting.values(), key=_rank)
+
+
+def _next(gate: Gate, count: int) -> list[Ticket]:
+    """The first of the queue, without sorting all of it."""
+    if gate.terms.mode == "roundRobin":
+        return list(islice(_in_turn(gate), count)) if count else []
+    return nsmallest(count, gate.waiting.values(), key=_rank)
+
+
+def _rank(ticket: Ticket) -> tuple[int, int, int]:
+    return -ticket.priority, *ticket.age
 
 
 def _concurrency(gate: Gate, at: int) -> Decision:
@@ -198,9 +211,10 @@ def _concurrency(gate: Gate, at: int) -> Decision:
     if gate.terms.mode == "cancelOldest":
         refused = list(_replaced(gate, at))
     out = {verdict.run for verdict in refused}
-    waiting = [ticket for ticket in queue(gate) if ticket.run not in out]
-    let = waiting[: max(0, min(free, AT_ONCE))]
+    let = [ticket for ticket in _next(gate, max(0, min(free, AT_ONCE)) + len(out)) if ticket.run not in out]
+    let = let[: max(0, min(free, AT_ONCE))]
     if gate.terms.mode == "dropNewest":
+        waiting = queue(gate)
         full = {"limit": gate.terms.limit, "holders": _names(gate.inside)}
         message = f"{_many(gate.terms.limit)} under way here already, and this limit drops the next."
         refused += [_refusal(each, at, "limit.concurrency", message, full) for each in waiting[len(let) : AT_ONCE]]
@@ -225,7 +239,7 @@ def _replaced(gate: Gate, at: int) -> Iterator[Verdict]:
 def _in_turn(gate: Gate) -> Iterator[Ticket]:
     """One of each group after the other, beginning after the group that had the last turn."""
     groups: dict[str, list[Ticket]] = {}
-    for ticket in sorted(gate.waiting.values(), key=lambda ticket: (-ticket.priority, *ticket.age)):
+    for ticket in sorted(gate.waiting.values(), key=_rank):
         groups.setdefault(ticket.group, []).append(ticket)
     names = sorted(groups)
     turn = gate.memo.turn
