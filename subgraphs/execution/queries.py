@@ -6,24 +6,21 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 
 from subgraphs.engine.run import Run, Started
 from subgraphs.engine.step import Reply
 from subgraphs.execution import storage
-from subgraphs.execution.domain import CODES, Claim, Filter, Head, Held, recent
+from subgraphs.execution.domain import Claim, Head, Held, recent
 from subgraphs.execution.history import StepRecord, steps
 from subgraphs.execution.runner.loading import Loading
 from subgraphs.execution.storage import journal, release, run, start_key
 from subgraphs.platform.database import Database, Reading
 
 SOON = (0.0, 0.02, 0.05, 0.1, 0.2, 0.6)
-LATEST_START = timedelta(days=8)
-"""A run begins within the time its event is kept (7 days); its id carries the time of the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +55,6 @@ async def begun(database: Database, tenant: UUID, ids: Sequence[UUID]) -> Mappin
         if not recent((each for each in absent if each not in found), time.time()):
             break
     return found
-
-
-async def page(reading: Reading, wanted: Filter, limit: int, after: UUID | None) -> list[Head]:
-    """Runs that match, newest first. Ids are ordered by time, so they are the cursor."""
-    conditions = [reading.tenant_filter(run.c.tenant), *_conditions(wanted)]
-    if after is not None:
-        conditions.append(run.c.id < after)
-    rows = await reading.rows(select(run).where(*conditions).order_by(run.c.id.desc()).limit(limit))
-    return [storage.head(row) for row in rows]
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.workflow is not None:
-        found.append(run.c.workflow == wanted.workflow)
-    if len(wanted.statuses) == 1:
-        found.append(run.c.status == CODES[wanted.statuses[0]])
-    elif wanted.statuses:
-        found.append(run.c.status.in_([CODES[status] for status in wanted.statuses]))
-    if wanted.mode is not None:
-        found.append(run.c.mode == wanted.mode)
-    if wanted.release is not None:
-        found.append(run.c.release == wanted.release)
-    if wanted.started_after is not None:
-        found += [run.c.started_at > wanted.started_after, run.c.id > _bound(wanted.started_after - LATEST_START)]
-    if wanted.started_before is not None:
-        found += [run.c.started_at < wanted.started_before, run.c.id < _bound(wanted.started_before)]
-    return found
-
-
-def _bound(at: datetime) -> UUID:
-    """Above every id made before `at`: it lets the key's index bound the scan."""
-    milliseconds = max(0, int(at.timestamp() * 1000) + 1)
-    return UUID(int=(milliseconds & 0xFFFF_FFFF_FFFF) << 80)
 
 
 async def held(reading: Reading, workflow: UUID, number: int | None) -> Held | None:

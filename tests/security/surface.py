@@ -110,9 +110,16 @@ class Operation:
 
 
 def _leaves(
-    path: tuple[str, ...], holder: GraphQLArgument | GraphQLInputField, coordinate: str, above: frozenset[str]
+    path: tuple[str, ...],
+    holder: GraphQLArgument | GraphQLInputField,
+    coordinate: str,
+    above: frozenset[str],
+    needed: bool = True,
 ) -> list[Place]:
+    """The leaves below a holder; what is required of something that may be left out is not required."""
     named = get_named_type(holder.type)
+    required = is_required_argument(holder) if isinstance(holder, GraphQLArgument) else is_non_null_type(holder.type)
+    required = required and needed
     if isinstance(named, GraphQLInputObjectType):
         if named.name in above:
             return []
@@ -120,10 +127,9 @@ def _leaves(
         return [
             place
             for name, field in named.fields.items()
-            for place in _leaves((*path, name), field, f"{named.name}.{name}", inner)
+            for place in _leaves((*path, name), field, f"{named.name}.{name}", inner, required)
         ]
     bare = holder.type.of_type if is_non_null_type(holder.type) else holder.type
-    required = is_required_argument(holder) if isinstance(holder, GraphQLArgument) else is_non_null_type(holder.type)
     return [Place(path, named.name, required, is_list_type(bare), coordinate)]
 
 

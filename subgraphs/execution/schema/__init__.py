@@ -9,43 +9,22 @@ import strawberry
 from resolvers.connections import Connection, connection
 from resolvers.ids import parse_id
 from resolvers.problems import AsData, Conflict, Forbidden, Invalid, Missing, Unauthenticated
-from resolvers.scalars import JSON, DateTime
+from resolvers.scalars import JSON
 from resolvers.schema import federated
 from subgraphs.execution import commands
 from subgraphs.execution.domain import Filter
 from subgraphs.execution.schema.executions import (
     Context,
     Execution,
-    ExecutionMode,
-    ExecutionStatus,
     Info,
     User,
     Workflow,
     listed,
 )
+from subgraphs.execution.schema.filters import ExecutionFilter
 from subgraphs.execution.schema.happenings import ExecutionEvent
 
 __all__ = ["Context", "schema"]
-
-
-@strawberry.input(description="Which runs to list; all conditions hold together.")
-class ExecutionFilter:
-    workflow_id: strawberry.ID | None = strawberry.field(default=None, description="Runs of this workflow.")
-    status: list[ExecutionStatus] | None = strawberry.field(default=None, description="In one of these statuses.")
-    mode: ExecutionMode | None = strawberry.field(default=None, description="Begun in this way.")
-    release: int | None = strawberry.field(default=None, description="Of this release.")
-    started_after: DateTime | None = strawberry.field(default=None, description="Begun after this moment.")
-    started_before: DateTime | None = strawberry.field(default=None, description="Begun before this moment.")
-
-    def filter(self) -> Filter:
-        return Filter(
-            workflow=parse_id(self.workflow_id, "filter.workflowId") if self.workflow_id is not None else None,
-            statuses=[str(status.value) for status in self.status or ()],
-            mode=str(self.mode.value) if self.mode is not None else None,
-            release=self.release,
-            started_after=self.started_after,
-            started_before=self.started_before,
-        )
 
 
 @strawberry.input(description="A start of a published workflow.")

@@ -15,7 +15,7 @@ from resolvers.connections import Connection, Page, connection, sized
 from resolvers.ids import parse_id
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.step import Reply
-from subgraphs.execution import queries
+from subgraphs.execution import lists, queries
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
 from subgraphs.execution.schema.steps import ExecutionError, Step
@@ -175,5 +175,5 @@ async def listed(context: Context, wanted: Filter, first: int, after: str | None
     page = Page.of(first, after)
     last = parse_id(page.after[0], "after") if page.after is not None else None
     async with context.database.read(tenant) as reading:
-        rows = await queries.page(reading, wanted, page.limit, last)
+        rows = await lists.page(reading, context.database, wanted, page.limit, last)
     return Connection.of(page, rows, node=Execution.of, key=lambda head: [str(head.id)])
