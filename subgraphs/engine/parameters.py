@@ -1,13 +1,15 @@
 """Parameters of a node against the JSON Schema (2020-12) of its type's manifest.
 
 Schemas are compiled to closures, because a workflow of 10,000 nodes is checked in well under a second; what the
-compiler does not know is left to the jsonschema library. Four things differ from plain JSON Schema:
+compiler does not know is left to the jsonschema library. Five things differ from plain JSON Schema:
 
 - text holding `{{ expression }}` fits anywhere, for its value is known only in a run;
 - `x-show: {"other": [values]}` on a property: it counts only while its sibling `other` has one of the values. A hidden
   property is neither required nor checked; a sibling that is an expression may have any value;
 - `x-secret: true`: a literal is refused, since definitions are readable; only an expression may stand there;
-- `x-raw: true` on a parameter: `{{ }}` in it is plain text, as in code.
+- `x-raw: true` on a parameter: `{{ }}` in it is plain text, as in code;
+- `x-cel: [names]` on such a parameter: its text is CEL without braces over these names, for it is evaluated later than
+  the step's other parameters.
 
 A required property that has a default may be left out.
 """
@@ -118,7 +120,7 @@ class Checker:
             return _refuse("nothing is allowed here")
         if any(word not in _KNOWN and not word.startswith("x-") for word in schema):
             return self._guarded(schema, [self._library(schema)])
-        checks: list[Check] = []
+        checks: list[Check] = [_cel(frozenset(schema["x-cel"]))] if "x-cel" in schema else []
         for words, build in zip(_GROUPS, (_object, _array, _scalar, _value, _combined), strict=True):
             if not words.isdisjoint(schema):
                 checks.append(build(schema, self._compiled))
@@ -262,6 +264,21 @@ def _object(schema: Mapping[str, Any], compile: Compile) -> Check:
                 found.append(_unknown((*path, name), inner))
         if not least <= len(value) <= most:
             found.append(Finding("parameter.invalid", _sentence(path, "has too few or too many entries"), path))
+
+    return check
+
+
+def _cel(names: frozenset[str]) -> Check:
+    """Text that is CEL without braces."""
+    from subgraphs.engine.expression.program import examined
+
+    def check(value: Any, path: Path, found: list[Finding]) -> None:
+        faults = examined(value, names) if isinstance(value, str) and value else ()
+        if isinstance(faults, tuple):
+            found.extend(
+                Finding("parameter.invalid", _sentence(path, f"is no expression: {each.message}"), path)
+                for each in faults[:1]
+            )
 
     return check
 

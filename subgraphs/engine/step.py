@@ -108,3 +108,7 @@ class Executor(Protocol):
     async def run(self, request: StepRequest) -> StepOutcome:
         """Runs any body; cancelling the task stops it, a sandboxed guest included. Never raises for a node's fault, and
         ends by itself when the request's timeout has passed since the body began."""
+
+    async def probe(self, request: StepRequest) -> bool | None:
+        """Whether a step that was interrupted has happened, as its node type finds out by asking; None: it cannot be
+        known. Changes nothing, and never raises for a node's fault."""

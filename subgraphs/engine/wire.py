@@ -17,6 +17,8 @@ import msgspec
 from subgraphs.engine.step import Item, Line, Reply, StepError, StepOutcome, StepRequest, Wait
 
 PATH: Final = "/executor/steps"
+PROBES: Final = "/executor/probes"
+"""Takes the same requests, and answers whether the step has happened: true, false or null."""
 METHOD: Final = "STEP"
 """Stands in the proof in place of POST: such a proof opens nothing else, and the router's do not open this."""
 LARGEST: Final = 64 * 1024 * 1024
@@ -54,6 +56,7 @@ class _Execution(msgspec.Struct, rename="camel"):
     workflow_id: str | None
     mode: str
     started_at: datetime
+    links: dict[str, str] = {}
 
 
 class _Names(msgspec.Struct):
@@ -105,6 +108,7 @@ def request_read(data: bytes) -> StepRequest:
             "workflowId": execution.workflow_id,
             "mode": execution.mode,
             "startedAt": execution.started_at,
+            "links": execution.links,
         }
     step.scope = scope
     return step

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from subgraphs.engine.step import StepError, StepOutcome, StepRequest
-from subgraphs.engine.wire import LARGEST, METHOD, PATH, outcome_read, request_sent
+from subgraphs.engine.wire import LARGEST, METHOD, PATH, PROBES, outcome_read, request_sent
 from subgraphs.platform.hop import HEADER, IDENTITY, HopGuard
 
 US: Final = "execution"
@@ -75,20 +75,30 @@ class RemoteExecutor:
                 log.warning("executor_lost", url=self.url, execution=str(request.execution), error=repr(error))
                 return _failed("executor.lost", "The connection to the Executor was lost while the step ran.")
 
-    async def _asked(self, request: StepRequest, data: bytes) -> StepOutcome:
+    async def probe(self, request: StepRequest) -> bool | None:
+        """Whether the step has happened; None when nobody can say, or nobody answers."""
+        try:
+            status, told = await self._sent(PROBES, request_sent(request))
+            return msgspec.json.decode(told, type=bool | None) if status == 200 else None
+        except (httpx.TransportError, msgspec.DecodeError) as error:
+            log.warning("probe_lost", url=self.url, execution=str(request.execution), error=repr(error))
+            return None
+
+    async def _sent(self, path: str, data: bytes) -> tuple[int, bytes]:
         assert self._http is not None  # noqa: S101 - opened before the bus brings work
         headers = {
             IDENTITY: US,
-            HEADER: self._guard.proof(METHOD, PATH, data, US),
+            HEADER: self._guard.proof(METHOD, path, data, US),
             "content-type": "application/json",
         }
-        async with self._http.stream("POST", PATH, content=data, headers=headers) as answer:
-            told = (await answer.aread()).strip()
-        if answer.status_code != 200:
-            log.error(
-                "executor_refused", url=self.url, status=answer.status_code, told=told[:500].decode("utf-8", "replace")
-            )
-            return _failed("executor.refused", f"The Executor refused the step with the status {answer.status_code}.")
+        async with self._http.stream("POST", path, content=data, headers=headers) as answer:
+            return answer.status_code, (await answer.aread()).strip()
+
+    async def _asked(self, request: StepRequest, data: bytes) -> StepOutcome:
+        status, told = await self._sent(PATH, data)
+        if status != 200:
+            log.error("executor_refused", url=self.url, status=status, told=told[:500].decode("utf-8", "replace"))
+            return _failed("executor.refused", f"The Executor refused the step with the status {status}.")
         try:
             return outcome_read(request, told)
         except (msgspec.DecodeError, LookupError) as error:

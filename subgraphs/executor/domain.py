@@ -7,7 +7,7 @@ back a list of all items, so that large data can stream through them later.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
@@ -99,8 +99,11 @@ class Example:
 class Manifest:
     """What the registry knows of a node type. `parameters` and `output` are JSON Schemas (2020-12); extras: `x-show`
     ({"other": [values]}: shown only then), `x-secret`, `x-editor` (`expression`, `code` or `json`), `x-raw` (text that
-    is never an expression). `timeout` is ISO 8601. `limits`, `errors` and `credentials` are told to users.
-    `dynamic_outputs` names the list parameter whose entries are output ports, and the field that names the port."""
+    is never an expression), `x-cel` (names that CEL without braces may use there), `x-resource` and `x-choices` (what a
+    form offers to choose from). `timeout` is ISO 8601. `limits`, `errors` and `credentials` are told to users.
+    `dynamic_outputs` names the list parameter whose entries are output ports, and the field that names the port.
+    `effects`: rules by which parameters decide the effect (`subgraphs.engine.effects`); `probes`: the type can be asked
+    whether a step happened."""
 
     type: str
     title: str
@@ -114,6 +117,8 @@ class Manifest:
     output: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
     credentials: Sequence[str] = ()
     effect: Effect = "pure"
+    effects: Sequence[Mapping[str, Any]] = ()
+    probes: bool = False
     trigger: bool = False
     timeout: str = "PT30S"
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -135,6 +140,8 @@ class Manifest:
             "outputSchema": self.output,
             "credentials": list(self.credentials),
             "effect": self.effect,
+            "effects": list(self.effects),
+            "probes": self.probes,
             "trigger": self.trigger,
             "timeout": self.timeout,
             "limits": self.limits,
@@ -159,10 +166,12 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeType:
-    """A node type: what it says of itself, and what it does."""
+    """A node type: what it says of itself, what it does, and how to find out whether it did (true, false or None: it
+    cannot be known)."""
 
     manifest: Manifest
     body: Callable[[Any], Any]
+    probe: Callable[[Any], Awaitable[bool | None]] | None = None
 
     @property
     def key(self) -> tuple[str, str]:

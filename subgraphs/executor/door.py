@@ -1,4 +1,4 @@
-"""The door for Execution in another process: POST `/executor/steps`, one step a request.
+"""The doors for Execution in another process: POST `/executor/steps`, one step a request, and `/executor/probes`.
 
 The request is proven by the key that router and subgraphs share (`platform/hop.py`), with the method STEP in its proof:
 Execution alone makes such proofs. The answer begins at once and ends with the outcome; until then a newline every BEAT
@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from subgraphs.engine.step import StepError, StepOutcome, StepRequest
-from subgraphs.engine.wire import LARGEST, METHOD, PATH, outcome_sent, request_read
+from subgraphs.engine.wire import LARGEST, METHOD, PATH, PROBES, outcome_sent, request_read
 from subgraphs.executor.runner import Runner
 from subgraphs.platform.hop import HopGuard, HopRefused
 
@@ -34,7 +34,9 @@ class TooLarge(Exception):
 
 
 class Door:
-    """The ASGI application of the route."""
+    """The ASGI application of the route that runs steps."""
+
+    path = PATH
 
     def __init__(self, runner: Runner, guard: HopGuard) -> None:
         self._runner = runner
@@ -44,7 +46,7 @@ class Door:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             body = await _body(receive)
-            self._guard.check(headers, body, method=METHOD, path=PATH)
+            self._guard.check(headers, body, method=METHOD, path=self.path)
             asked = request_read(body)
         except Gone:
             return
@@ -55,11 +57,14 @@ class Door:
         except msgspec.DecodeError as error:
             await _refuse(send, 400, "step_malformed", str(error))
         else:
-            await self._run(asked, receive, send)
+            await self._answer(asked, receive, send)
 
-    async def _run(self, asked: StepRequest, receive: Receive, send: Send) -> None:
+    async def _work(self, asked: StepRequest) -> bytes:
+        return _told(asked, await self._runner.run(asked))
+
+    async def _answer(self, asked: StepRequest, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        work = asyncio.create_task(self._runner.run(asked), name=f"step {asked.execution} {asked.node}")
+        work = asyncio.create_task(self._work(asked), name=f"step {asked.execution} {asked.node}")
         gone = asyncio.create_task(_left(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -69,11 +74,20 @@ class Door:
                     return
                 if not work.done():
                     await send({"type": "http.response.body", "body": b"\n", "more_body": True})
-            await send({"type": "http.response.body", "body": _told(asked, work.result())})
+            await send({"type": "http.response.body", "body": work.result()})
         finally:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+
+class Probes(Door):
+    """The ASGI application of the route that asks whether a step has happened."""
+
+    path = PROBES
+
+    async def _work(self, asked: StepRequest) -> bytes:
+        return msgspec.json.encode(await self._runner.probe(asked))
 
 
 def _told(asked: StepRequest, outcome: StepOutcome) -> bytes:

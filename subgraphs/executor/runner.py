@@ -154,6 +154,21 @@ class Runner:
         except Exception:  # noqa: BLE001 - the boundary to node bodies; logged
             return _broken(request)
 
+    async def probe(self, request: StepRequest) -> bool | None:
+        """Whether the step that this request once began has happened; None: it cannot be known."""
+        type = self.types.get((request.type, request.version))
+        if type is None or type.probe is None:
+            return None
+        async with self._slots:
+            try:
+                async with asyncio.timeout(request.timeout):
+                    return await type.probe(self._step(type, request))
+            except (StepFailed, TimeoutError) as failed:
+                log.warning("probe failed", extra={"node": request.node, "type": request.type, "reason": str(failed)})
+            except Exception:  # noqa: BLE001 - the boundary to node bodies; logged
+                _broken(request)
+        return None
+
     def _type(self, request: StepRequest) -> NodeType:
         type = self.types.get((request.type, request.version))
         if type is None:

@@ -8,10 +8,10 @@ import os
 import socket
 
 import asyncpg
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from subgraphs.executor import events
-from subgraphs.executor.door import Door
+from subgraphs.executor.door import Door, Probes
 from subgraphs.executor.runner import Runner, Tools
 from subgraphs.executor.sandbox import Sandbox
 from subgraphs.executor.schema import Context, schema
@@ -75,5 +75,8 @@ def build(ground: Ground) -> Subgraph:
     def context(caller: Caller, incoming: Incoming) -> Context:
         return Context(caller, worker.runner, worker.workers)
 
-    door = Route("/steps", Door(worker.runner, ground.hop), methods=["POST"])
-    return Subgraph("executor", schema, context, routes=[door], start=worker.start, stop=worker.stop)
+    doors: list[BaseRoute] = [
+        Route("/steps", Door(worker.runner, ground.hop), methods=["POST"]),
+        Route("/probes", Probes(worker.runner, ground.hop), methods=["POST"]),
+    ]
+    return Subgraph("executor", schema, context, routes=doors, start=worker.start, stop=worker.stop)

@@ -148,7 +148,7 @@ NODE = NodeType(
             },
             required=("code",),
         ),
-        effect="keyed",  # not pure: a run outlives no crash, and nothing after it may leave before it is committed
+        effect="repeatable",  # not pure: a run outlives no crash, and nothing after it may leave before it is committed
         timeout="PT1M1S",
         limits={"heapBytes": 67108864, "resultBytes": 5242880, "logBytes": 65536, "logLines": 1000, "depth": 200},
         errors={

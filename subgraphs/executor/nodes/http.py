@@ -11,7 +11,9 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from subgraphs.engine.effects import effect_of
 from subgraphs.engine.step import Item, StepError
+from subgraphs.executor import probing
 from subgraphs.executor.domain import Example, Manifest, NodeType, Out, StepFailed, fail, parameters
 from subgraphs.executor.headers import request_headers
 from subgraphs.executor.step import Step, text_of, type_name
@@ -20,10 +22,14 @@ from subgraphs.platform.egress import Answer, Egress, EgressFailed, EgressRefuse
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110, 9.2.1."""
-REPEATABLE = SAFE | {"PUT", "DELETE"}
-"""RFC 9110, 9.2.2: idempotent."""
+EFFECTS: list[dict[str, Any]] = [
+    {"when": {"method": [None, *sorted(SAFE)]}, "effect": "read"},
+    {"when": {"method": ["PUT", "DELETE"]}, "effect": "repeatable"},  # RFC 9110, 9.2.2: idempotent
+    *({"when": {"effect": [each]}, "effect": each} for each in ("read", "repeatable", "keyed")),
+]
 WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER = 86_400.0
+UNKNOWN = "http.outcome_unknown"
 TOLD = 2_000
 """Characters of an error's body that are told."""
 
@@ -68,9 +74,9 @@ async def _call(egress: Egress, step: Step, index: int, values: Mapping[str, Any
     content, kind = _content(values)
     if kind is not None:
         headers.setdefault("content-type", kind)
+    key = _key(step, index)
     if method not in SAFE:
-        many = len(step.main) > 1
-        headers.setdefault("idempotency-key", step.request.idempotency_key + (f"-{index}" if many else ""))
+        headers.setdefault("idempotency-key", key)
     try:
         answer = await egress.request(
             method,
@@ -84,10 +90,30 @@ async def _call(egress: Egress, step: Step, index: int, values: Mapping[str, Any
     except EgressRefused as refused:
         raise fail(refused.code.replace("egress.", "http."), refused.message, field=_field(refused.code)) from None
     except EgressFailed as failed:
-        raise StepFailed(_lost(method, values, failed)) from None
+        lost = _lost(method, values, failed)
+        if lost.code == UNKNOWN:
+            lost = _settled(lost, await probing.happened(egress, step, key, values))
+        raise StepFailed(lost) from None
     if answer.status >= 400 and values["failOnStatus"] is True:
         raise StepFailed(_status(answer))
     return _read(values["response"], answer)
+
+
+async def probe(step: Step) -> bool | None:
+    """Whether the calls of a step that was interrupted were carried out: all of them, or none; None if it is not known
+    of one, or if some were and some were not."""
+    found = {
+        await probing.happened(step.tools.egress, step, _key(step, index), step.parameters(item))
+        for index, item in enumerate(step.main)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _key(step: Step, index: int) -> str:
+    """The value of Idempotency-Key: a string of a structured field (draft-ietf-httpapi-idempotency-key-header-07;
+    RFC 9651, 3.3.3), the same for every attempt, another for each item."""
+    many = len(step.main) > 1
+    return '"' + step.request.idempotency_key + (f"-{index}" if many else "") + '"'
 
 
 def _method(values: Mapping[str, Any]) -> str:
@@ -208,11 +234,22 @@ def _lost(method: str, values: Mapping[str, Any], failed: EgressFailed) -> StepE
     code = failed.code.replace("egress.", "http.")
     if failed.code in ("egress.too_large", "egress.encoding"):
         return StepError(code=code, message=failed.message, kind="limit")
-    if failed.sent and method not in REPEATABLE and values["effect"] != "keyed":
+    if failed.sent and effect_of({"effects": EFFECTS}, {**values, "method": method}) == "unsafe":
         message = f"{failed.message} The request may have been carried out."
-        return StepError(code="http.outcome_unknown", message=message, kind="user", detail={"cause": code})
+        return StepError(code=UNKNOWN, message=message, kind="user", detail={"cause": code})
     kind = "timeout" if failed.code == "egress.timeout" else "infrastructure"
     return StepError(code=code, message=failed.message, kind=kind, retryable=True)
+
+
+def _settled(lost: StepError, happened: bool | None) -> StepError:
+    """What a probe makes of an unknown outcome: what was not carried out may be tried again."""
+    if happened is None:
+        return lost
+    if happened:
+        message = "The request was carried out; its answer was lost."
+        return StepError(code=UNKNOWN, message=message, kind="user", detail={**lost.detail, "happened": True})
+    code = str(lost.detail["cause"])
+    return StepError(code=code, message="The request was not carried out.", kind="infrastructure", retryable=True)
 
 
 def _field(code: str) -> str | None:
@@ -296,11 +333,14 @@ PROPERTIES: dict[str, Any] = {
     },
     "effect": {
         "type": "string",
-        "enum": ["unsafe", "keyed"],
+        "enum": ["unsafe", "keyed", "repeatable", "read"],
         "default": "unsafe",
-        "title": "If the outcome is unknown",
-        "description": "keyed: the service honours Idempotency-Key, so that a POST or PATCH may be repeated.",
+        "title": "Effect",
+        "description": "Of POST and PATCH. keyed: the service honours Idempotency-Key. repeatable: twice is like once. "
+        "read: it only reads. unsafe: none of these, so that it is never repeated when its outcome is unknown.",
+        "x-show": probing.UNSAFE_METHODS,
     },
+    **probing.PROPERTIES,
 }
 
 NODE = NodeType(
@@ -311,6 +351,8 @@ NODE = NodeType(
         "POST and PATCH carry an Idempotency-Key.",
         category="http",
         effect="unsafe",
+        effects=EFFECTS,
+        probes=True,
         timeout="PT1M",
         parameters=parameters(PROPERTIES, required=("url",)),
         output={
@@ -361,4 +403,5 @@ NODE = NodeType(
         ),
     ),
     body,
+    probe,
 )

@@ -56,7 +56,8 @@ class Catalogue:
 
 def _of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
     names = ("effect", "trigger", "inputs", "outputs", "dynamicOutputs", "timeout")
-    return {name: manifest[name] for name in names if name in manifest}
+    told = {name: manifest[name] for name in names if name in manifest}
+    return told | {name: manifest[name] for name in ("effects", "probes") if manifest.get(name)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,3 +167,11 @@ _schemas = st.recursive(
 @given(_schemas, _values)
 def test_the_compiler_agrees_with_the_library(schema: Any, value: Any) -> None:
     assert (not Checker({"allOf": [schema]}).findings(value)) == Draft202012Validator(schema).is_valid(value)
+
+
+def test_text_that_is_cel_without_braces_is_checked_as_such() -> None:
+    schema = {"type": "object", "properties": {"match": {"type": "string", "x-raw": True, "x-cel": ["event"]}}}
+    checker = Checker(schema)
+    for text, fits in (("event.id == 7", True), ("", True), ("event.id ==", False), ("item.id == 7", False)):
+        assert (checker.findings({"match": text}) == []) is fits, text
+    assert [each.code for each in checker.findings({"match": "{{ event.id }}"})] == ["parameter.invalid"]

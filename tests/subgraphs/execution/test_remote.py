@@ -23,7 +23,7 @@ class Held:
 
     def __init__(self, executor: SmallExecutor, node: str) -> None:
         self.reached, self.cancelled, self.node = asyncio.Event(), asyncio.Event(), node
-        executor.probe = self
+        executor.watch = self
 
     async def __call__(self, request: StepRequest) -> None:
         if request.node != self.node:
@@ -54,7 +54,7 @@ async def test_the_steps_and_their_outputs_are_those_of_an_executor_at_hand(far:
         elif request.node == "d":
             await called.wait()
 
-    far.executor.probe = branches_meet
+    far.executor.watch = branches_meet
     for one in (far, world):
         begun = await one.start(await one.release(GRAPH), input={"who": "Ada"})
         events = await one.events(begun["id"])

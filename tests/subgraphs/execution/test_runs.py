@@ -317,12 +317,12 @@ async def test_a_body_starts_only_after_the_commit_that_says_so(world: World) ->
         return text.split(f',"node":"{node}","attempt":1}}')[0].rpartition('"at":')[2]
 
     world.executor.gates = {}
-    world.executor.probe = probe
+    world.executor.watch = probe
     graph = definition("a:manual", "b:call", "c:set", "d:call", edges="a>b b>c c>d")
     try:
         run = await world.finished((await world.start(await world.release(graph)))["id"])
     finally:
-        world.executor.probe = None
+        world.executor.watch = None
     assert run["status"] == "SUCCEEDED"
     assert seen == [True, True]
 

@@ -62,7 +62,8 @@ class SmallExecutor:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     faults: dict[str, list[StepError]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
-    probe: Callable[[StepRequest], Awaitable[None]] | None = None
+    watch: Callable[[StepRequest], Awaitable[None]] | None = None
+    happened: dict[str, bool | None] = field(default_factory=dict)
     remote: bool = False
 
     def gate(self, node: str) -> asyncio.Event:
@@ -81,10 +82,13 @@ class SmallExecutor:
             return StepOutcome(outputs={"main": items})
         return StepOutcome(outputs={"main": [Item({**item.json, **request.parameters}) for item in items]})
 
+    async def probe(self, request: StepRequest) -> bool | None:
+        return self.happened.get(request.node)
+
     async def run(self, request: StepRequest) -> StepOutcome:
         self.requests.append(request)
-        if self.probe is not None:
-            await self.probe(request)
+        if self.watch is not None:
+            await self.watch(request)
         if request.type != "core.call":
             return self.run_pure(request)
         try:

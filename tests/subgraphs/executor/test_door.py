@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from subgraphs.engine.step import Item, StepRequest
-from subgraphs.engine.wire import METHOD, PATH, outcome_read, request_sent
-from subgraphs.executor.door import Door
+from subgraphs.engine.wire import METHOD, PATH, PROBES, outcome_read, request_sent
+from subgraphs.executor.door import Door, Probes
 from subgraphs.executor.runner import Runner
 from subgraphs.platform.hop import HEADER, IDENTITY, HopGuard
 
@@ -81,3 +81,13 @@ async def test_nobody_else_comes_in(door: httpx.AsyncClient, headers: dict[str, 
 async def test_what_is_no_step_is_refused(door: httpx.AsyncClient) -> None:
     answer = await door.post(PATH, content=b"{}", headers=proven(b"{}"))
     assert (answer.status_code, answer.json()["code"]) == (400, "step_malformed")
+
+
+@pytest.mark.shows("N2")
+async def test_a_probe_has_a_door_of_its_own_and_the_same_proof() -> None:
+    transport = httpx.ASGITransport(app=Probes(Runner(), GUARD))
+    async with httpx.AsyncClient(transport=transport, base_url="http://executor") as client:
+        answer = await client.post(PROBES, content=SENT, headers=proven(SENT, path=PROBES))
+        assert (answer.status_code, answer.json()) == (200, None)
+        refused = await client.post(PROBES, content=SENT, headers=proven(SENT))
+        assert refused.status_code == 401

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from subgraphs.engine.effects import effect_of
 from subgraphs.engine.expression import compiled
 from subgraphs.engine.parameters import Checker
 from subgraphs.engine.step import StepOutcome
@@ -101,7 +102,7 @@ async def test_bodies(
     only(await call(runner, {"url": server.url(), "method": "POST", **parameters}, {"id": 7}))
     assert server.seen[0].body == body
     assert server.seen[0].headers.get("content-type") == kind
-    assert server.seen[0].headers["idempotency-key"] == "key-1"
+    assert server.seen[0].headers["idempotency-key"] == '"key-1"'
 
 
 @pytest.mark.parametrize(
@@ -238,3 +239,106 @@ async def test_what_was_sent_is_what_the_author_wrote(server: Server, runner: Ru
         {"__proto__": 1, "é": None},
     )
     assert orjson.loads(server.seen[0].body) == {"__proto__": 1, "é": None}
+
+
+@pytest.mark.shows("NO-11")
+@pytest.mark.parametrize(
+    ("parameters", "effect"),
+    [
+        ({}, "read"),
+        ({"method": "HEAD"}, "read"),
+        ({"method": "PUT"}, "repeatable"),
+        ({"method": "DELETE"}, "repeatable"),
+        ({"method": "POST"}, "unsafe"),
+        ({"method": "PATCH", "effect": "keyed"}, "keyed"),
+        ({"method": "POST", "effect": "read"}, "read"),
+        ({"method": "{{ item.method }}"}, "unsafe"),
+        ({"method": "{{ item.method }}", "effect": "keyed"}, "keyed"),
+    ],
+)
+def test_the_effect_follows_from_method_and_receiver(parameters: dict[str, Any], effect: str) -> None:
+    assert effect_of(NODE.manifest.json(), parameters) == effect
+
+
+def test_of_an_unknown_type_the_worst_is_assumed() -> None:
+    assert effect_of({}, {}) == "unsafe"
+
+
+async def test_a_key_of_the_authors_stays(server: Server, runner: Runner) -> None:
+    only(await call(runner, {"url": server.url(), "method": "POST", "headers": {"Idempotency-Key": "mine"}}))
+    assert server.seen[0].headers["idempotency-key"] == "mine"
+
+
+PROBES = [
+    ("200 OK", b"", None, True),
+    ("404 Not Found", b"", None, False),
+    ("410 Gone", b"", None, False),
+    ("403 Forbidden", b"", None, None),
+    ("503 Busy", b"[1]", "size(body) > 0", None),
+    ("200 OK", b"[1]", "size(body) > 0", True),
+    ("200 OK", b"[]", "size(body) > 0", False),
+    ("200 OK", b"[]", "body.nothing", None),
+    ("200 OK", b"[]", "7", None),
+    ("404 Not Found", b"", "status == 404", True),
+    ("200 OK", b"paid", "body == 'paid'", True),
+]
+
+
+@pytest.mark.shows("NO-11", "EX-23")
+@pytest.mark.parametrize(("status", "body", "rule", "expected"), PROBES)
+async def test_a_probe_finds_out_whether_an_interrupted_call_happened(
+    server: Server, runner: Runner, status: str, body: bytes, rule: str | None, expected: bool | None
+) -> None:
+    server.answer = lambda seen: response(status, body)
+    parameters = {
+        "url": server.url("/pay"),
+        "method": "POST",
+        "body": "json",
+        "headers": {"x-tenant": "{{ item.t }}"},
+        "probeUrl": server.url("/payments/{{ item.id }}"),
+    }
+    if rule is not None:
+        parameters["probeHappened"] = rule
+    asked = request("core.http", parameters, {"id": 7, "t": "a"})
+    assert await runner.probe(asked) is expected
+    (seen,) = server.seen
+    assert seen.line == "GET /payments/7 HTTP/1.1"
+    assert (seen.headers["x-tenant"], seen.headers["idempotency-key"]) == ("a", '"key-1"')
+    assert "content-type" not in seen.headers
+
+
+@pytest.mark.shows("EX-23")
+async def test_of_several_items_a_probe_says_what_holds_for_all(server: Server, runner: Runner) -> None:
+    server.answer = lambda seen: response("404 Not Found" if "/0" in seen.line else "200 OK", b"")
+    parameters = {"url": server.url(), "method": "POST", "probeUrl": server.url("/{{ item.id }}")}
+    for ids, expected in (((1, 2), True), ((0, 0), False), ((0, 1), None)):
+        items = ({"id": each} for each in ids)
+        assert await runner.probe(request("core.http", parameters, *items)) is expected
+
+
+async def test_without_an_answer_or_a_probe_nobody_knows(server: Server, runner: Runner) -> None:
+    parameters = {"url": server.url(), "method": "POST"}
+    assert await runner.probe(request("core.http", parameters, {})) is None
+    assert await runner.probe(request("core.http", {**parameters, "probeUrl": server.url("/hang-up")}, {})) is None
+    assert await runner.probe(request("core.http", {**parameters, "probeUrl": "http://169.254.169.254/"}, {})) is None
+    assert await runner.probe(request("core.http", {**parameters, "probeUrl": "{{ item.no }}"}, {})) is None
+    assert await runner.probe(request("core.set", {"fields": []}, {})) is None
+
+
+@pytest.mark.shows("EX-23")
+@pytest.mark.parametrize(
+    ("status", "code", "retryable", "told"),
+    [
+        ("404 Not Found", "http.disconnected", True, None),
+        ("200 OK", "http.outcome_unknown", False, True),
+        ("500 Oops", "http.outcome_unknown", False, None),
+    ],
+)
+async def test_a_lost_answer_is_asked_about_and_only_what_did_not_happen_is_tried_again(
+    server: Server, runner: Runner, status: str, code: str, retryable: bool, told: bool | None
+) -> None:
+    server.answer = lambda seen: response(status, b"") if seen.line.startswith("GET") else None
+    parameters = {"url": server.url("/hang-up"), "method": "POST", "probeUrl": server.url("/did")}
+    error = (await call(runner, parameters)).error
+    assert error is not None
+    assert (error.code, error.retryable, error.detail.get("happened")) == (code, retryable, told)

@@ -31,6 +31,7 @@ def test_the_manifest_is_sound(node: NodeType) -> None:
     assert manifest["title"]
     assert manifest["summary"].endswith(".")
     assert manifest["effect"] in {"pure", "read", "repeatable", "keyed", "unsafe"}
+    assert manifest["probes"] == (node.probe is not None)
     assert len(manifest["examples"]) >= 1
     for name, schema in manifest["parameters"]["properties"].items():
         assert schema.get("title"), name
