@@ -132,8 +132,11 @@ def _serve(names: Sequence[str], port: int | None) -> None:
 
     settings = _settings()
     settings.prepare()
+    application = _application(settings, names)
+    if settings.crash_at:
+        _arm(settings.crash_at)
     uvicorn.run(
-        _application(settings, names),
+        application,
         host=settings.host,
         port=port or settings.serve_port,
         loop="uvloop",
@@ -148,6 +151,15 @@ def _serve(names: Sequence[str], port: int | None) -> None:
         ws_max_size=settings.max_graphql_bytes,
         lifespan="on",
     )
+
+
+def _arm(crash_at: str) -> None:
+    from subgraphs.platform import crash
+
+    try:
+        crash.arm(crash_at)
+    except ValueError as error:
+        raise Invalid(f"LINKFLOW_CRASH_AT={crash_at!r} does not fit: {error}.", field="LINKFLOW_CRASH_AT") from error
 
 
 def _application(settings: Settings, names: Sequence[str]) -> Starlette:

@@ -139,6 +139,8 @@ class Settings:
     max_webhook_bytes: int = _setting(8 * MIB, _bytes, "Largest webhook call")
     claim_check_bytes: int = _setting(MIB, _bytes, "Payloads over this go to the object store")
     tenant_filter: bool = _setting(True, _boolean, "Off only in the test of row-level security")
+    faults: bool = _setting(False, _boolean, "Whether this process may be told to fail; for tests only")
+    crash_at: str = _setting("", str, "NAME:N, the place at whose N-th passing to die; needs LINKFLOW_FAULTS")
 
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> Settings:
@@ -156,6 +158,13 @@ class Settings:
     def _completed(self) -> Settings:
         if self.access_token_minutes > 60:
             raise BadSetting(f"{PREFIX}ACCESS_TOKEN_MINUTES is at most 60.", field=f"{PREFIX}ACCESS_TOKEN_MINUTES")
+        if self.crash_at and not self.faults:
+            raise BadSetting(
+                f"{PREFIX}CRASH_AT would kill this process.",
+                code="faults_forbidden",
+                field=f"{PREFIX}CRASH_AT",
+                next_step=f"Unset it; only tests that mean it set {PREFIX}FAULTS=true beside it.",
+            )
         if not self.public_url:
             object.__setattr__(self, "public_url", f"http://127.0.0.1:{self.port}")
         if not self.jwks_url:
