@@ -69,7 +69,7 @@ class Watching:
     """The channels of this process."""
 
     def __init__(self, loading: Callable[[], Loading], owned: Callable[[UUID], bool]) -> None:
-        self._loading, self._owned = loading, owned
+        self.loading, self._owned = loading, owned
         self.channels: dict[tuple[UUID, UUID], Channel] = {}
         self._task: asyncio.Task[None] | None = None
         self._due = asyncio.Event()
@@ -143,7 +143,7 @@ class Watching:
 
     async def _past(self, channel: Channel) -> list[Happening]:
         """Everything the journal holds, for one who is farther back than the channel reaches."""
-        loading = self._loading()
+        loading = self.loading()
         events = (await loading.journal([(channel.tenant, channel.run)]))[channel.run]
         assert channel.history is not None  # noqa: S101 - who watches has a filled channel
         plan = channel.history.run.plan
@@ -153,7 +153,7 @@ class Watching:
         """Brings the channel up to what the journal holds."""
         async with channel.reading:
             channel.missed = False
-            loading = self._loading()
+            loading = self.loading()
             version = channel.version
             events = (await loading.journal([(channel.tenant, channel.run)], [version]))[channel.run]
             if not events:
@@ -180,7 +180,7 @@ class Watching:
         filled = [channel for channel in self.channels.values() if channel.history is not None and not channel.over]
         foreign = [channel for channel in filled if not channel.missed and not self._owned(channel.run)]
         if foreign:
-            rows = await self._loading().store.versions([(channel.tenant, channel.run) for channel in foreign])
+            rows = await self.loading().store.versions([(channel.tenant, channel.run) for channel in foreign])
             versions = {row["id"]: row["version"] for row in rows}
             for channel in foreign:
                 channel.missed |= versions.get(channel.run, 0) > channel.version

@@ -18,6 +18,7 @@ from subgraphs.engine.step import Reply
 from subgraphs.execution import lists, queries
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
+from subgraphs.execution.schema.moments import Past
 from subgraphs.execution.schema.steps import ExecutionError, Step
 from subgraphs.execution.watching import Watching
 from subgraphs.platform.database import Database
@@ -105,7 +106,7 @@ class ExecutionReply:
 
 
 @strawberry.federation.type(keys=["id"], description="One run of a workflow.")
-class Execution:
+class Execution(Past):
     id: strawberry.ID = strawberry.field(description="Opaque; ordered by time.")
     status: ExecutionStatus = strawberry.field(description="Where it stands.")
     mode: ExecutionMode = strawberry.field(description="What began it.")
@@ -119,7 +120,6 @@ class Execution:
     workflow: Workflow | None = strawberry.field(description="The workflow it runs.")
     started_by: User | None = strawberry.field(description="Who started it; nothing for a webhook.")
     rerun_of_id: strawberry.Private[UUID | None]
-    key: strawberry.Private[UUID]
 
     @strawberry.field(description="The run it repeats.")
     async def rerun_of(self, info: Info) -> "Execution | None":
