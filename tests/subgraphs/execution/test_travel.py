@@ -57,7 +57,7 @@ def steps(moment: Any) -> dict[str, Any]:
 async def value(
     world: World, run: str, event: int, expression: str, node: str | None = None, item: int | None = None
 ) -> Any:
-    words = {"id": run, "event": event, "expression": expression, "node": node, "item": item}
+    words: dict[str, Any] = {"id": run, "event": event, "expression": expression, "node": node, "item": item}
     return (await world.ask(EVALUATE, **words))["execution"]["at"]["evaluate"]
 
 
