@@ -251,9 +251,8 @@ class Served(Starlette):
                 await self.direct.get(label, super().__call__)(scope, receive, watched)
         finally:
             path = label if endpoint or label in self.known or label in _OWN else "other"
-            metrics = self.ground.telemetry.metrics
-            metrics.http_requests.labels(service, path, scope["method"], status).inc()
-            metrics.http_seconds.labels(service, path).observe(time.perf_counter() - started)
+            spent = time.perf_counter() - started
+            self.ground.telemetry.metrics.answered(service, path, scope["method"], status, spent)
 
 
 _OWN = frozenset({"/health/live", "/health/ready", "/metrics"})

@@ -109,6 +109,10 @@ def configure_logs(settings: Settings) -> None:
     )
 
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""What clients make up beside these shall not make series."""
+
+
 class Metrics:
     """The families of one process, in a registry of its own."""
 
@@ -120,6 +124,8 @@ class Metrics:
         self.http_seconds = Histogram(
             "http_request_duration_seconds", "Time to answer.", ["service", "path"], buckets=_FAST, registry=registry
         )
+        self._answered: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
+        self._executions: dict[str, Counter] = {}
         self.usage = Gauge(
             "api_usage_by_endpoint",
             "GraphQL operations run, by root field.",
@@ -155,11 +161,24 @@ class Metrics:
         if caller.subject is not None:
             self._seen[caller.subject] = time.monotonic()
 
+    def answered(self, service: str, path: str, method: str, status: int, seconds: float) -> None:
+        """Counts one HTTP request. The series are kept at hand: finding one by its labels costs more than counting."""
+        key = (service, path, method if method in _METHODS else "other", status)
+        series = self._answered.get(key)
+        if series is None:
+            counted = self.http_requests.labels(*key)
+            series = self._answered[key] = (counted, self.http_seconds.labels(service, path))
+        series[0].inc()
+        series[1].observe(seconds)
+
     def finished(self, status: str, seconds: float) -> None:
         """Counts one finished execution; `status` as in the graph's ExecutionStatus."""
         self._finished += 1
         self._succeeded += status == "SUCCEEDED"
-        self.executions.labels(status).inc()
+        series = self._executions.get(status)
+        if series is None:
+            series = self._executions[status] = self.executions.labels(status)
+        series.inc()
         self.execution_seconds.observe(seconds)
         self.success_rate.set(self._succeeded / self._finished)
 
