@@ -89,6 +89,13 @@ class Travel:
             return Moment(history.run, history.tell([told])[0], last)
         raise Missing("This part of the run's journal is gone.", code="journal_gone", field="event")
 
+    async def now(self, id: UUID) -> Run:
+        """The run as it stands. Raises Missing."""
+        history = await self._folded(id, await self._version(id))
+        if history is None:
+            raise Missing("The journal of this run is gone.", code="journal_gone")
+        return history.run
+
     async def events(self, id: UUID, after: int, count: int) -> list[Happening]:
         """What happened after so many events: at most `count` of them, in order."""
         if not 0 <= after < await self._version(id):

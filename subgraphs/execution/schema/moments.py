@@ -7,6 +7,7 @@ import strawberry
 from strawberry.federation.schema_directives import Cost
 
 from resolvers.connections import Connection, Page, connection, sized
+from resolvers.ids import parse_id
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.run import Run
 from subgraphs.execution import travel
@@ -15,6 +16,7 @@ from subgraphs.execution.schema.steps import ExecutionError, StepStatus
 from subgraphs.platform.domain import Invalid
 
 if TYPE_CHECKING:
+    from subgraphs.execution.schema.comparisons import ExecutionComparison
     from subgraphs.execution.schema.executions import ExecutionStatus, Info
     from subgraphs.execution.schema.happenings import ExecutionEvent
 else:
@@ -24,6 +26,7 @@ LONGEST = 4_096
 """Characters of an expression that is evaluated in the past; as in a node."""
 
 _Status = Annotated["ExecutionStatus", strawberry.lazy("subgraphs.execution.schema.executions")]
+_Comparison = Annotated["ExecutionComparison", strawberry.lazy("subgraphs.execution.schema.comparisons")]
 _Event = Annotated["ExecutionEvent", strawberry.lazy("subgraphs.execution.schema.happenings")]
 
 
@@ -102,7 +105,7 @@ class ExecutionMoment:
     def steps(self, first: int = 20, after: str | None = None) -> Connection[MomentStep] | None:
         page, run = Page.of(first, after), self.moment.run
         known = [*run.steps, *(node for node in run.plan.nodes if node not in run.steps)]
-        begin = _position(page)
+        begin = position(page)
         found = list(enumerate(known))[begin : begin + page.limit]
         return Connection.of(page, found, node=lambda row: MomentStep.of(run, row[1]), key=lambda row: [row[0] + 1])
 
@@ -173,10 +176,26 @@ class Past:
         from subgraphs.execution.schema.happenings import ExecutionEvent
 
         page = Page.of(first, after)
-        found = await traveller(info).events(self.key, _position(page), page.limit)
+        found = await traveller(info).events(self.key, position(page), page.limit)
         return Connection.of(
             page, found, node=lambda told: ExecutionEvent.of(self.key, told), key=lambda told: [told.seq]
         )
+
+    @strawberry.federation.field(
+        directives=[Cost(weight=40)],
+        description="This run beside another one: the first step, item and field in which they differ, and how each "
+        "step compares. Its own rerun, or a fork, shows what a change did.",
+    )
+    async def comparison(
+        self,
+        info: Info,
+        with_: Annotated[strawberry.ID, strawberry.argument(name="with", description="The other run.")],
+    ) -> _Comparison | None:
+        from subgraphs.execution.schema.comparisons import ExecutionComparison
+
+        past = traveller(info)
+        left, right = [await past.now(id) for id in (self.key, parse_id(with_, "with"))]
+        return ExecutionComparison.of(left, right)
 
 
 def traveller(info: Info) -> travel.Travel:
@@ -184,7 +203,8 @@ def traveller(info: Info) -> travel.Travel:
     return travel.Travel(info.context.database, info.context.watching.loading(), tenant)
 
 
-def _position(page: Page) -> int:
+def position(page: Page) -> int:
+    """The place in its list that a page begins at."""
     if page.after is None:
         return 0
     found = page.after[0]
