@@ -48,9 +48,16 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """The step holds its items until `until`, costing no worker; afterwards they leave by `main`."""
+    """The step holds its items, costing no worker. `kind`: time, signal, event, approval, form, webhook or child.
 
-    until: datetime
+    A wait for time ends at `until` and the items leave by `main`. Any other ends with an answer; `until` (None: none)
+    is then its deadline, as the node's timeout is. `name` says what is waited for, `detail` the rest of it.
+    """
+
+    until: datetime | None = None
+    kind: str = "time"
+    name: str = ""
+    detail: dict[str, Any] = {}
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -63,9 +70,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class StepRequest(msgspec.Struct):
-    """One attempt at one node. `inputs`: items per input port. `scope`: the names expressions may use beside the item
-    (`nodes` as {id: [Item]}, `trigger`, `execution`, `vars`). `now` and `seed` are journaled, so that a repeated
-    attempt sees the same. `timeout` in seconds. `idempotency_key` is stable over attempts of the same step."""
+    """One attempt at one step; `node` is its key (see `engine.run.keys`). `inputs`: items per input port. `scope`: the
+    names expressions may use beside the item (`nodes` as {id: [Item]}, `trigger`, `execution`, `vars`). `now` and
+    `seed` are journaled, so that a repeated attempt sees the same. `timeout` in seconds. `idempotency_key` is stable
+    over attempts of the same step."""
 
     tenant: UUID
     execution: UUID
@@ -86,7 +94,7 @@ class StepRequest(msgspec.Struct):
 
 class StepOutcome(msgspec.Struct):
     """How one attempt ended: with outputs per port, an error, or a wait. An output item that is an input item unchanged
-    is the very same object, so that the journal stores it once."""
+    is the very same object, so that the journal stores it once. `keys`: business keys to set on the run."""
 
     outputs: dict[str, list[Item]] = {}
     error: StepError | None = None
@@ -94,6 +102,7 @@ class StepOutcome(msgspec.Struct):
     reply: Reply | None = None
     lines: list[Line] = []
     lines_dropped: int = 0
+    keys: dict[str, str] | None = None
 
 
 class Executor(Protocol):

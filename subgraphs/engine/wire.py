@@ -79,6 +79,7 @@ class _Told(msgspec.Struct):
     reply: Reply | None = None
     lines: list[Line] = []
     lines_dropped: int = 0
+    keys: dict[str, str] | None = None
 
 
 def request_sent(request: StepRequest) -> bytes:
@@ -120,7 +121,7 @@ def outcome_sent(request: StepRequest, outcome: StepOutcome) -> bytes:
     places = {id(item): (port, at) for port, items in request.inputs.items() for at, item in enumerate(items)}
     outputs = {port: [places.get(id(item), item) for item in items] for port, items in outcome.outputs.items()}
     return msgspec.json.encode(
-        _Told(outputs, outcome.error, outcome.wait, outcome.reply, outcome.lines, outcome.lines_dropped)
+        _Told(outputs, outcome.error, outcome.wait, outcome.reply, outcome.lines, outcome.lines_dropped, outcome.keys)
     )
 
 
@@ -131,7 +132,7 @@ def outcome_read(request: StepRequest, data: bytes) -> StepOutcome:
         port: [item if isinstance(item, Item) else request.inputs[item[0]][item[1]] for item in items]
         for port, items in told.outputs.items()
     }
-    return StepOutcome(outputs, told.error, told.wait, told.reply, told.lines, told.lines_dropped)
+    return StepOutcome(outputs, told.error, told.wait, told.reply, told.lines, told.lines_dropped, told.keys)
 
 
 def _named(parameters: Mapping[str, Any], nodes: Mapping[str, Sequence[Item]]) -> list[str]:

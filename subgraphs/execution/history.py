@@ -143,7 +143,7 @@ class History:
                     "nodes": (event.node,),
                     "attempt": event.attempt,
                     "lines": tuple(event.lines),
-                    "until": moment(event.until),
+                    "until": moment(event.until) if event.until is not None else None,
                 }
             case StepsSkipped():
                 words = {"nodes": event.nodes}

@@ -50,7 +50,7 @@ def decide(run: Run, command: Command) -> list[Event]:
         ]
     if isinstance(command, Fail):
         return _end(run, command.at, "failed", None, error=command.error)
-    return _cancel(run, command)
+    return _cancel(run, command) if isinstance(command, Cancel) else []
 
 
 def _start(run: Run, command: Start) -> list[Event]:
@@ -141,14 +141,14 @@ def _failure(
     return [failed, *_end(run, command.at, "failed", failed, error=error, node=node.id, replied=replied)]
 
 
-def _waiting(run: Run, step: Step, command: Complete, until: datetime) -> StepWaiting:
+def _waiting(run: Run, step: Step, command: Complete, until: datetime | None) -> StepWaiting:
     node = run.plan.nodes[command.node]
     began = step.since or command.at
     return StepWaiting(
         at=command.at,
         node=node.id,
         attempt=command.attempt,
-        until=max(command.at, int(until.timestamp() * 1e6)),
+        until=max(command.at, int(until.timestamp() * 1e6)) if until is not None else None,
         deadline=began + int(node.wait_timeout * 1e6) if node.wait_timeout is not None else None,
         took=command.took,
         lines=command.outcome.lines,

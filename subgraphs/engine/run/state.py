@@ -244,10 +244,11 @@ def _fail(run: Run, event: StepFailed) -> None:
 
 def _hold(run: Run, event: StepWaiting) -> None:
     step = run.steps[event.node]
-    step.status, step.attempt, step.until = "waiting", event.attempt, event.until
+    step.status, step.attempt, step.until = "waiting", event.attempt, event.until or 0
     step.since = step.since or event.at
     _leave(run, event.node)
-    run.timers[f"wait:{event.node}"] = min(event.until, event.deadline or event.until)
+    if event.until is not None:
+        run.timers[f"wait:{event.node}"] = min(event.until, event.deadline or event.until)
     _bound(run, event.node, step)
 
 

@@ -1,7 +1,7 @@
-"""Records runs as the replay gate reads them: `python -m tests.subgraphs.engine.run.recording FOLDER` writes new files only.
+"""Records runs as the replay gate reads them: `python -m tests.subgraphs.engine.run.recording FOLDER`.
 
-A file holds one or more runs, a JSON value a line: first what the run was started with, then its journal chunks, then how
-it ended. Files that stand are never written again: they are what earlier builds wrote, and must stay readable.
+A file holds one or more runs, a JSON value a line: first what the run was started with, then its journal chunks, then
+how it ended. Files that stand are never written again: they are what earlier builds wrote, and must stay readable.
 """
 
 from __future__ import annotations
@@ -111,6 +111,10 @@ class Recorded:
 
     def cancel(self) -> Recorded:
         self.do(Cancel(self.now, "enough", UUID(int=3)))
+        return self
+
+    def broken(self) -> Recorded:
+        self.do(Fail(self.now, StepError("execution.unstorable", "No.", "infrastructure")))
         return self
 
     def lines(self, name: str) -> Iterator[bytes]:
@@ -248,9 +252,7 @@ SCENARIOS: dict[str, Scenario] = {
     "cancel": lambda: _chain().start({"n": 1}).ok("b").cancel(),
     "cancel-waiting": lambda: _chain().start({"n": 1}).wait("b", 60).cancel(),
     "cancel-caller": lambda: _chain().start({"n": 1}, respond=Respond("done", "me")).cancel(),
-    "failed-outside": lambda: (
-        lambda told: told.do(Fail(T0, StepError("execution.unstorable", "No.", "infrastructure"))) and told
-    )(_chain().start({"n": 1})),
+    "failed-outside": lambda: _chain().start({"n": 1}).broken(),
     "refused": lambda: _chain().start({"n": 1}, fault=StepError("execution.unrunnable", "No.")),
     "recovered": lambda: _chain().start({"n": 1}).ok("b").recover().ok("c", "d"),
     "recovered-two": lambda: (
