@@ -168,7 +168,8 @@ class Watching:
     async def _follow(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), LOOK)
+                async with asyncio.timeout(LOOK):  # wait_for of Python 3.11 loses a cancellation
+                    await self._due.wait()
             self._due.clear()
             try:
                 await self._look()

@@ -47,6 +47,7 @@ PARTITIONS = "insert into bus.lease (part) select generate_series(0, $1 - 1) on 
 ENTER = "insert into bus.worker (id, name, lock, claims) values ($1, $2, $3, $4)"
 BEAT = "update bus.worker set beat = clock_timestamp(), claims = $2 where id = $1 and alive returning true"
 WORKERS = "select id, lock, claims from bus.worker where alive order by id"
+MINE = "select part, epoch from bus.lease where owner = $1"
 EXPIRE = """
 update bus.worker set alive = false where alive and id <> $1
 and beat < clock_timestamp() - make_interval(secs => $2) returning id, lock
@@ -173,6 +174,7 @@ class Leases:
         fresh, lock = uuid4(), secrets.randbits(62)
         await connection.execute(LOCK, lock)
         await self._pool.execute(ENTER, fresh, f"{socket.gethostname()}:{os.getpid()}", lock, self._claims)
+        self._lose_all()  # a claim of the former life may have been answered while it was buried
         self.id, self.lock = fresh, lock
         self.incarnations += 1
         self._kick.set()
@@ -201,7 +203,8 @@ class Leases:
             except Exception:  # a round that fails must not be the last
                 log.exception("leases.tick_failed")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._kick.wait(), period)
+                async with asyncio.timeout(period):  # wait_for of Python 3.11 loses a cancellation
+                    await self._kick.wait()
             self._kick.clear()
 
     async def _tick(self) -> None:
@@ -224,7 +227,18 @@ class Leases:
         self.peers = len(workers) - 1
         self._watch_next(me, [(row["id"], row["lock"]) for row in workers])
         if self._claims:
+            await self._reconcile(me)
             await self._balance(me, [row["id"] for row in workers if row["claims"] or row["id"] == me])
+
+    async def _reconcile(self, me: UUID) -> None:
+        """What is ours is what the database says: the answer to a claim or a release may have been lost."""
+        rows = await self._pool.fetch(MINE, me)
+        if self.id != me:
+            return
+        mine = {row["part"]: Lease(row["part"], row["epoch"]) for row in rows}
+        for partition in [part for part, lease in self._owned.items() if mine.get(part) != lease]:
+            self._lose(partition)
+        self._gain([lease for part, lease in sorted(mine.items()) if part not in self._owned])
 
     async def _balance(self, me: UUID, claimers: list[UUID]) -> None:
         """Everybody computes the same shares from the same list: no talk, and it settles."""
@@ -243,7 +257,8 @@ class Leases:
     def _gain(self, leases: list[Lease]) -> None:
         for lease in leases:
             self._owned[lease.partition] = lease
-        self._order = [self._owned[part] for part in sorted(self._owned)]
+        if leases:
+            self._order = [self._owned[part] for part in sorted(self._owned)]
         for lease in leases:
             for acquired, _ in self._watchers:
                 task = asyncio.create_task(self._tell(acquired, lease))

@@ -100,6 +100,27 @@ async def test_a_process_that_only_asks_leaves_partitions_to_those_that_work(law
         assert asking.leases.lease_for(uuid7()) is None
 
 
+@pytest.mark.shows("EX-01")
+async def test_what_a_process_owns_is_what_the_database_says(law_settings: Settings) -> None:
+    """The answer to a claim or to a release may be lost: the database did it, and the process does not know."""
+    async with process_on(law_settings) as one, process_on(law_settings) as two:
+        await settled(lambda: len(one.leases.owned) == len(two.leases.owned) == 8)
+        left, right = min(one.leases.owned), min(two.leases.owned)
+        epochs = {part: lease.epoch for process in (one, two) for part, lease in process.leases.owned.items()}
+        pool = one.database.engine
+        await pool.execute("update bus.lease set owner = null where part = $1", left)
+        await pool.execute("update bus.lease set owner = $1, epoch = epoch + 1 where part = $2", one.leases.id, right)
+
+        def agreed() -> bool:
+            owned = {**one.leases.owned, **two.leases.owned}
+            fresh = all(part in owned and owned[part].epoch > epochs[part] for part in (left, right))
+            return fresh and len(one.leases.owned) == len(two.leases.owned) == 8 and sorted(owned) == EVERY
+
+        await settled(agreed)
+        rows = await pool.fetch("select part, owner from bus.lease")
+        assert {row["part"] for row in rows if row["owner"] == one.leases.id} == set(one.leases.owned)
+
+
 async def test_an_id_keeps_its_partition_and_its_lease(process: Process) -> None:
     ids = [uuid7() for _ in range(64)]
     assert [process.leases.partition_of(id) for id in ids] == [id.int % 16 for id in ids]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from uuid import UUID
 
 import msgspec
@@ -50,10 +51,9 @@ class Sweep:
                 await self._look(mail=self._mail or self._looks % MAIL_EVERY == 0)
             except Exception:  # a tick's boundary: the next look finds the same rows
                 log.exception("sweep_failed")
-            try:
-                await asyncio.wait_for(self._woken.wait(), EVERY)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):  # wait_for of Python 3.11 loses a cancellation
+                    await self._woken.wait()
 
     async def _look(self, *, mail: bool) -> None:
         parts = list(self.runner.leases.owned)
