@@ -189,7 +189,8 @@ def _sentence(path: Path, reason: str) -> str:
     return f"{'.'.join(map(str, path)) or 'The parameters'} {reason}."
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """The same bytes for values that are equal as JSON: 1 and 1.0, whatever the order of keys."""
     return orjson.dumps(_normal(value), option=orjson.OPT_SORT_KEYS)
 
 
@@ -207,7 +208,7 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, (dict, list)):
-        return type(one) is type(other) and _canonical(one) == _canonical(other)
+        return type(one) is type(other) and canonical(one) == canonical(other)
     return bool(one == other)
 
 
@@ -309,7 +310,7 @@ def _array(schema: Mapping[str, Any], compile: Compile) -> Check:
             found.append(Finding("parameter.invalid", _sentence(path, f"needs at least {least} entries"), path))
         if len(value) > most:
             found.append(Finding("parameter.invalid", _sentence(path, f"takes at most {most} entries"), path))
-        if unique and len({_canonical(each) for each in value}) < len(value):
+        if unique and len({canonical(each) for each in value}) < len(value):
             found.append(Finding("parameter.invalid", _sentence(path, "has the same entry twice"), path))
 
     return check

@@ -75,8 +75,9 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A worked example; it runs as a test, on 2026-05-04 at noon. `error`: the code it fails with, in place of
-    `output`. `wait`: until when it waits. `service`: the JSON that the called service answers with."""
+    """A worked example; it runs as a test, on 2026-05-04 at noon. `inputs`: items of ports other than `main`. `error`:
+    the code it fails with, in place of `output`. `wait`: until when it waits. `service`: the JSON that the called
+    service answers with."""
 
     title: str
     parameters: Mapping[str, Any]
@@ -86,10 +87,11 @@ class Example:
     reply: Mapping[str, Any] | None = None
     wait: str | None = None
     service: Any = None
+    inputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         told: dict[str, Any] = {"title": self.title, "parameters": self.parameters, "input": list(self.input)}
-        for name in ("output", "error", "reply", "wait", "service"):
+        for name in ("inputs", "output", "error", "reply", "wait", "service"):
             if value := getattr(self, name):
                 told[name] = value
         return told
@@ -99,8 +101,8 @@ class Example:
 class Manifest:
     """What the registry knows of a node type. `parameters` and `output` are JSON Schemas (2020-12); extras: `x-show`
     ({"other": [values]}: shown only then), `x-secret`, `x-editor` (`expression`, `code` or `json`), `x-raw` (text that
-    is never an expression), `x-cel` (names that CEL without braces may use there), `x-resource` and `x-choices` (what a
-    form offers to choose from). `timeout` is ISO 8601. `limits`, `errors` and `credentials` are told to users.
+    is never an expression), `x-cel` (names that CEL without braces may use there), `x-choices` (the query by which a
+    form finds values to offer). `timeout` is ISO 8601. `limits`, `errors` and `credentials` are told to users.
     `dynamic_outputs` names the list parameter whose entries are output ports, and the field that names the port.
     `effects`: rules by which parameters decide the effect (`subgraphs.engine.effects`); `probes`: the type can be asked
     whether a step happened."""

@@ -9,10 +9,12 @@ import orjson
 
 from subgraphs.engine.expression import Budget, ExpressionError
 from subgraphs.engine.expression.program import program
+from subgraphs.engine.step import StepError
 from subgraphs.executor.headers import request_headers
 from subgraphs.executor.step import Step, text_of
 from subgraphs.platform.egress import Answer, Egress, EgressFailed, EgressRefused
 
+UNKNOWN = "http.outcome_unknown"
 NAMES = ("status", "headers", "body")
 UNSAFE_METHODS = {"method": ["POST", "PATCH"]}
 ABSENT = frozenset({404, 410})
@@ -61,6 +63,17 @@ async def happened(egress: Egress, step: Step, key: str, values: Mapping[str, An
         step.print(f"The probe came to nothing: {failed.message}", level="warn")
         return None
     return _verdict(step, answer)
+
+
+def settled(lost: StepError, happened: bool | None) -> StepError:
+    """What a probe makes of an unknown outcome: what was not carried out may be tried again."""
+    if happened is None:
+        return lost
+    if happened:
+        message = "The request was carried out; its answer was lost."
+        return StepError(code=UNKNOWN, message=message, kind="user", detail={**lost.detail, "happened": True})
+    code = str(lost.detail["cause"])
+    return StepError(code=code, message="The request was not carried out.", kind="infrastructure", retryable=True)
 
 
 def _verdict(step: Step, answer: Answer) -> bool | None:

@@ -21,8 +21,28 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """Where the values that a form offers come from: a GraphQL `query`, whose answer holds them under the fields
+    `items` (a path; lists on the way are walked). `value` and `label` are fields of each. `variables`: parameters
+    beside this one by the variable that takes their value; `search`: the variable that takes what a person types."""
+
+    query: str
+    items: str
+    value: str
+    label: str
+    variables: Mapping[str, str]
+    search: str | None
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Choices:
+        variables = told.get("variables") or {}
+        return cls(told["query"], told["items"], told["value"], told["label"], variables, told.get("search"))
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter as a form shows it. `kind`: its JSON type, `any` when it may have several."""
+    """One parameter as a form shows it. `kind`: its JSON type, `any` when it may have several. `names`: those that CEL
+    without braces may use here; None where braces make an expression."""
 
     name: str
     title: str
@@ -34,6 +54,8 @@ class Parameter:
     secret: bool
     editor: str | None
     shown_when: Sequence[Condition]
+    choices_from: Choices | None
+    names: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,8 @@ class NodeType:
                 secret=bool(inner.get("x-secret")),
                 editor=inner.get("x-editor"),
                 shown_when=[Condition(*each) for each in inner.get("x-show", {}).items()],
+                choices_from=Choices.of(inner["x-choices"]) if "x-choices" in inner else None,
+                names=inner.get("x-cel"),
             )
 
 

@@ -1,10 +1,10 @@
 """The node subgraph, as its clients see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
+from typing import Any, Self
 
 import strawberry
 
@@ -63,6 +63,33 @@ class NodeCondition:
     values: list[JSON] = sized(description="It counts while that one has one of these values.", at_most=10)
 
 
+@strawberry.type(description="A parameter whose value a query takes.")
+class NodeVariable:
+    name: str = strawberry.field(description="The variable of the query.")
+    parameter: str = strawberry.field(description="The parameter beside it whose value it takes.")
+
+
+@strawberry.type(description="Where a form finds the values that it offers for a parameter: a query of this graph.")
+class NodeChoices:
+    query: str = strawberry.field(description="A GraphQL document to send.")
+    items: str = strawberry.field(description="Path of fields to the things offered, as `workflows.edges.node`.")
+    value: str = strawberry.field(description="The field of each that becomes the parameter's value.")
+    label: str = strawberry.field(description="The field of each that people read.")
+    variables: list[NodeVariable] = sized(description="Variables that parameters beside it give.", at_most=3)
+    search: str | None = strawberry.field(description="The variable that takes what a person types, if there is one.")
+
+    @classmethod
+    def of(cls, choices: domain.Choices) -> Self:
+        return cls(
+            query=choices.query,
+            items=choices.items,
+            value=choices.value,
+            label=choices.label,
+            variables=[NodeVariable(name=name, parameter=each) for name, each in choices.variables.items()],
+            search=choices.search,
+        )
+
+
 @strawberry.type(description="One parameter, as a form shows it. The JSON Schema has the rest.")
 class NodeParameter:
     name: str = strawberry.field(description="Its key in the node's parameters.")
@@ -76,6 +103,11 @@ class NodeParameter:
     editor: str | None = strawberry.field(description="How it is best edited: expression, code or json.")
     shown_when: list[NodeCondition] = sized(
         description="It counts while all of these hold; always, when there are none.", at_most=3
+    )
+
+    choices_from: NodeChoices | None = strawberry.field(description="Where a form finds values to offer, if they vary.")
+    names: list[str] | None = sized(
+        description="For CEL without braces, evaluated later than the step: the names it may use.", at_most=5
     )
 
     @classmethod
@@ -94,6 +126,8 @@ class NodeParameter:
                 NodeCondition(parameter=each.parameter, values=[JSON(value) for value in each.values])
                 for each in parameter.shown_when
             ],
+            choices_from=NodeChoices.of(parameter.choices_from) if parameter.choices_from else None,
+            names=list(parameter.names) if parameter.names is not None else None,
         )
 
 
@@ -101,7 +135,8 @@ class NodeParameter:
 class NodeExample:
     title: str = strawberry.field(description="What it shows.")
     parameters: JSON = strawberry.field(description="The node's parameters.")
-    input: JSON = strawberry.field(description="The items that enter.")
+    input: JSON = strawberry.field(description="The items that enter by `main`.")
+    inputs: JSON = strawberry.field(description="The items that enter by other ports, by port.")
     output: JSON = strawberry.field(description="The items that leave, by port.")
     error: str | None = strawberry.field(description="The code of the error it ends in, if it shows one.")
 
@@ -110,6 +145,24 @@ class NodeExample:
 class NodeError:
     code: str = strawberry.field(description="What retries and error outputs see.")
     meaning: str = strawberry.field(description="When it happens.")
+
+
+@strawberry.type(description="A rule by which parameters decide the effect of a node.")
+class NodeEffectRule:
+    when: list[NodeCondition] = sized(
+        description="It counts while all of these hold; a value null stands for a parameter that is left out.",
+        at_most=3,
+    )
+    effect: NodeEffect = strawberry.field(description="The effect then.")
+
+    @classmethod
+    def of(cls, rule: Mapping[str, Any]) -> Self:
+        """Null among the values, a parameter that is left out, is its default in other words."""
+        conditions = [
+            NodeCondition(parameter=name, values=[JSON(value) for value in values if value is not None])
+            for name, values in rule["when"].items()
+        ]
+        return cls(when=conditions, effect=NodeEffect(rule["effect"]))
 
 
 @strawberry.type(description="A kind of node, in one version.")
@@ -122,11 +175,19 @@ class NodeType:
     summary: str = strawberry.field(description="What it does, in a sentence.")
     category: NodeCategory = strawberry.field(description="What it is for.")
     effect: NodeEffect = strawberry.field(description="What running it does to the world.")
+    effects: list[NodeEffectRule] = sized(
+        description="Rules by which parameters decide the effect; the first that holds counts, else `effect`.",
+        at_most=10,
+    )
+    probes: bool = strawberry.field(
+        description="Whether it can find out if a step happened whose outcome nobody knows."
+    )
     trigger: bool = strawberry.field(description="Whether executions start at it.")
     timeout: str | None = strawberry.field(description="ISO 8601: how long an attempt may take unless a node says.")
     parameters: JSON = strawberry.field(
         description="JSON Schema (2020-12) of its parameters. `x-show`: values of siblings with which it counts; "
-        "`x-secret`: no literal may stand there; `x-editor`: how it is best edited."
+        "`x-secret`: no literal may stand there; `x-editor`: how it is best edited; `x-raw`: braces are plain text; "
+        "`x-cel`: CEL without braces over these names; `x-choices`: where a form finds values to offer."
     )
     output_schema: JSON | None = strawberry.field(description="JSON Schema of the items that leave it, if it is known.")
     inputs: list[NodePort] = sized(description="Where items enter; none for triggers.", at_most=3)
@@ -154,6 +215,7 @@ class NodeType:
                 title=each["title"],
                 parameters=JSON(each.get("parameters", {})),
                 input=JSON(each.get("input", [])),
+                inputs=JSON(each.get("inputs", {})),
                 output=JSON(each.get("output", {})),
                 error=each.get("error"),
             )
@@ -174,6 +236,8 @@ class NodeType:
             summary=manifest.get("summary", ""),
             category=NodeCategory(manifest["category"]),
             effect=NodeEffect(manifest["effect"]),
+            effects=[NodeEffectRule.of(rule) for rule in manifest.get("effects", ())],
+            probes=bool(manifest.get("probes")),
             trigger=bool(manifest.get("trigger")),
             timeout=manifest.get("timeout"),
             parameters=JSON(manifest["parameters"]),

@@ -29,7 +29,6 @@ EFFECTS: list[dict[str, Any]] = [
 ]
 WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER = 86_400.0
-UNKNOWN = "http.outcome_unknown"
 TOLD = 2_000
 """Characters of an error's body that are told."""
 
@@ -91,8 +90,8 @@ async def _call(egress: Egress, step: Step, index: int, values: Mapping[str, Any
         raise fail(refused.code.replace("egress.", "http."), refused.message, field=_field(refused.code)) from None
     except EgressFailed as failed:
         lost = _lost(method, values, failed)
-        if lost.code == UNKNOWN:
-            lost = _settled(lost, await probing.happened(egress, step, key, values))
+        if lost.code == probing.UNKNOWN:
+            lost = probing.settled(lost, await probing.happened(egress, step, key, values))
         raise StepFailed(lost) from None
     if answer.status >= 400 and values["failOnStatus"] is True:
         raise StepFailed(_status(answer))
@@ -236,20 +235,9 @@ def _lost(method: str, values: Mapping[str, Any], failed: EgressFailed) -> StepE
         return StepError(code=code, message=failed.message, kind="limit")
     if failed.sent and effect_of({"effects": EFFECTS}, {**values, "method": method}) == "unsafe":
         message = f"{failed.message} The request may have been carried out."
-        return StepError(code=UNKNOWN, message=message, kind="user", detail={"cause": code})
+        return StepError(code=probing.UNKNOWN, message=message, kind="user", detail={"cause": code})
     kind = "timeout" if failed.code == "egress.timeout" else "infrastructure"
     return StepError(code=code, message=failed.message, kind=kind, retryable=True)
-
-
-def _settled(lost: StepError, happened: bool | None) -> StepError:
-    """What a probe makes of an unknown outcome: what was not carried out may be tried again."""
-    if happened is None:
-        return lost
-    if happened:
-        message = "The request was carried out; its answer was lost."
-        return StepError(code=UNKNOWN, message=message, kind="user", detail={**lost.detail, "happened": True})
-    code = str(lost.detail["cause"])
-    return StepError(code=code, message="The request was not carried out.", kind="infrastructure", retryable=True)
 
 
 def _field(code: str) -> str | None:

@@ -7,9 +7,8 @@ from typing import Any
 
 from subgraphs.engine.step import Item
 from subgraphs.executor.domain import Example, Manifest, NodeType, Out, fail, parameters
+from subgraphs.executor.fields import looked_up, path_of
 from subgraphs.executor.step import Step, text_of
-
-PATH_LIMIT = 32
 
 
 def body(step: Step) -> Iterator[Out]:
@@ -31,7 +30,7 @@ def _kept(json: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name in values.get("names") or []:
         path = _path(name, "names")
-        found, value = _get(json, path)
+        found, value = looked_up(json, path)
         if found and values["others"] == "only":
             _put(made, path, value)
     if values["others"] == "only":
@@ -44,19 +43,10 @@ def _kept(json: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 def _path(name: Any, field: str) -> list[str]:
     """`a.b` is b within a; a dot that belongs to a name is written `\\.`."""
-    text = text_of(name, field)
-    parts = [part.replace("\0", ".") for part in text.replace("\\.", "\0").split(".")]
-    if not all(parts) or len(parts) > PATH_LIMIT:
-        raise fail("set.name", f"{text[:60]!r} is no name of a field.", field=field)
-    return parts
-
-
-def _get(json: Any, path: list[str]) -> tuple[bool, Any]:
-    for name in path:
-        if not isinstance(json, dict) or name not in json:
-            return False, None
-        json = json[name]
-    return True, json
+    try:
+        return path_of(text_of(name, field))
+    except ValueError as error:
+        raise fail("set.name", str(error), field=field) from None
 
 
 def _put(json: dict[str, Any], path: list[str], value: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
 from subgraphs.engine.parameters import Checker
+from subgraphs.engine.step import Item, StepRequest
 from subgraphs.executor.domain import Example, NodeType
 from subgraphs.executor.nodes import catalogue
 from subgraphs.executor.runner import Runner
@@ -13,7 +15,16 @@ from tests.subgraphs.executor.steps import request
 
 TYPES = list(catalogue().values())
 PURE = [(node, example) for node in TYPES if node.pure for example in node.manifest.examples]
-NAMES = [f"{node.manifest.type}: {example.title}" for node, example in PURE]
+NAMES = [f"{node.manifest.type} {node.manifest.version}: {example.title}" for node, example in PURE]
+
+
+def asked(node: NodeType, example: Example) -> StepRequest:
+    """The example as a step."""
+    one = request(node.manifest.type, example.parameters, *example.input, version=node.manifest.version)
+    others = {port: [Item(dict(json)) for json in jsons] for port, jsons in example.inputs.items()}
+    return msgspec.structs.replace(one, inputs={**one.inputs, **others})
+
+
 EXPECTED = "manual webhook respond http set if switch filter split merge wait stop code noop".split()
 
 
@@ -51,7 +62,7 @@ def test_the_examples_fit_the_schema(node: NodeType) -> None:
 @pytest.mark.shows("NO-07", "WF-19", "EX-21")
 @pytest.mark.parametrize(("node", "example"), PURE, ids=NAMES)
 def test_example(node: NodeType, example: Example) -> None:
-    outcome = Runner().run_pure(request(node.manifest.type, example.parameters, *example.input))
+    outcome = Runner().run_pure(asked(node, example))
     if example.error:
         assert outcome.error is not None
         assert outcome.error.code == example.error
@@ -59,6 +70,7 @@ def test_example(node: NodeType, example: Example) -> None:
     assert outcome.error is None
     if example.wait:
         assert outcome.wait is not None
+        assert outcome.wait.until is not None
         assert outcome.wait.until.isoformat() == example.wait
         return
     assert {port: [item.json for item in items] for port, items in outcome.outputs.items()} == example.output

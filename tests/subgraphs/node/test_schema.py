@@ -22,8 +22,21 @@ HTTP_PARAMETERS = {
         "method": {"enum": ["GET", "POST"], "default": "GET"},
         "body": {"type": "object", "x-show": {"method": ["POST"]}, "x-editor": "json"},
         "token": {"type": "string", "x-secret": True},
+        "flow": {
+            "type": "string",
+            "x-choices": {
+                "query": "query($s: String, $m: String) { flows(search: $s, of: $m) { id name } }",
+                "items": "flows",
+                "value": "id",
+                "label": "name",
+                "variables": {"m": "method"},
+                "search": "s",
+            },
+        },
+        "match": {"type": "string", "x-raw": True, "x-cel": ["event"]},
     },
 }
+EFFECTS = [{"when": {"method": [None, "GET"]}, "effect": "read"}]
 
 
 def manifest(kind: str, version: str = "1.0.0", category: str = "data", **more: Any) -> dict[str, Any]:
@@ -48,6 +61,8 @@ MANIFESTS = [
         "http",
         category="http",
         effect="unsafe",
+        effects=EFFECTS,
+        probes=True,
         parameters=HTTP_PARAMETERS,
         outputSchema={"type": "object"},
         errors={"http.timeout": "No answer in time."},
@@ -145,13 +160,16 @@ async def test_categories_count_what_a_search_finds(registry: Ground) -> None:
 
 @pytest.mark.shows("NO-01", "NO-11")
 async def test_a_type_serves_what_its_manifest_says(registry: Ground) -> None:
-    query = """{ nodeType(type: "core.http") { title summary category effect trigger timeout parameters outputSchema
+    query = """{ nodeType(type: "core.http") { title summary category effect
+      effects { when { parameter values } effect } probes trigger timeout parameters outputSchema
       inputs { name } outputs { name } dynamicOutputs { field } credentials errors { code meaning } } }"""
     assert await ask(registry, query) == {
         "title": "Http",
         "summary": "Does http.",
         "category": "HTTP",
         "effect": "UNSAFE",
+        "effects": [{"when": [{"parameter": "method", "values": ["GET"]}], "effect": "READ"}],
+        "probes": True,
         "trigger": False,
         "timeout": "PT30S",
         "parameters": HTTP_PARAMETERS,
@@ -168,9 +186,10 @@ async def test_a_type_serves_what_its_manifest_says(registry: Ground) -> None:
 
 @pytest.mark.shows("NO-02")
 async def test_a_type_serves_defaults_a_form_and_examples(registry: Ground) -> None:
-    query = """{ nodeType(type: "core.http") { defaults examples { title parameters input output error }
+    query = """{ nodeType(type: "core.http") { defaults examples { title parameters input inputs output error }
       form { name title description kind required default choices secret editor
-        shownWhen { parameter values } } } }"""
+        shownWhen { parameter values } names
+        choicesFrom { query items value label search variables { name parameter } } } } }"""
     found = await ask(registry, query)
     assert found["defaults"] == {"method": "GET"}
     (example,) = found["examples"]
@@ -178,14 +197,20 @@ async def test_a_type_serves_defaults_a_form_and_examples(registry: Ground) -> N
         "title": "Get",
         "parameters": {"url": "u"},
         "input": [{}],
+        "inputs": {},
         "output": {"main": [{"ok": True}]},
         "error": None,
     }
-    url, method, body, token = found["form"]
+    url, method, body, token, flow, match = found["form"]
     assert (url["name"], url["title"], url["required"], url["kind"]) == ("url", "URL", True, "string")
     assert (method["required"], method["choices"], method["default"]) == (False, ["GET", "POST"], "GET")
     assert (body["editor"], body["shownWhen"]) == ("json", [{"parameter": "method", "values": ["POST"]}])
     assert token["secret"]
+    assert (url["choicesFrom"], url["names"], match["names"]) == (None, None, ["event"])
+    asked = dict(flow["choicesFrom"])
+    assert asked.pop("query").startswith("query($s")
+    variables = [{"name": "m", "parameter": "method"}]
+    assert asked == {"items": "flows", "value": "id", "label": "name", "search": "s", "variables": variables}
 
 
 @pytest.mark.shows("NO-01")
