@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
@@ -37,6 +38,7 @@ class Service:
         self._loading: Loading | None = None
         self._sweep: Sweep | None = None
         self._remote: RemoteExecutor | None = None
+        self._draining: asyncio.Task[None] | None = None
         self.runner = Runner(
             executor=lambda: cast(Executor, ground.ports["executor"]),
             writer=ground.writer,
@@ -59,6 +61,7 @@ class Service:
         ground.bus.prepare(Preparation(self.runner, self.loading))
         ground.bus.listen([events.FINISHED], self._ended)
         ground.bus.on_wake(TOPIC, self._woken)
+        ground.on_drain.append(self._drain)
         consumers.register(ground.bus, ground.objects)
 
     def loading(self) -> Loading:
@@ -84,12 +87,16 @@ class Service:
         self._sweep.start()
         self.watching.start()
 
+    def _drain(self) -> None:
+        """The process was told to end: partitions go back as their last bodies end."""
+        self._draining = asyncio.get_running_loop().create_task(self.runner.drain(GRACE))
+
     async def stop(self) -> None:
         """Streams end, timers rest, bodies get a grace; what remains is the next owner's."""
         await self.watching.stop()
+        await self.runner.drain(GRACE)
         if self._sweep is not None:
             await self._sweep.stop()
-        await self.runner.drain(GRACE)
         if self._remote is not None:
             await self._remote.close()
 

@@ -217,7 +217,7 @@ select tenant, run, name, clock_timestamp() as now from execution.timer
 where part = any($1::smallint[]) and due <= clock_timestamp() order by due limit {AT_ONCE}
 """  # noqa: S608
 MAIL = f"""
-select tenant, run, id, kind, data from execution.inbox where part = any($1::smallint[]) order by id limit {AT_ONCE}
+select tenant, run, id, kind, data from execution.inbox where part = any($1::smallint[]) order by seq limit {AT_ONCE}
 """  # noqa: S608
 FINAL = "select status >= 4 as final from execution.run where tenant = $1 and id = $2"
 OVER = """

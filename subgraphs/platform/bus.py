@@ -24,6 +24,7 @@ from subgraphs.platform import cursors, eventlog
 from subgraphs.platform.database import Database, Published
 from subgraphs.platform.delivery import Consumer, Handle, NotOwned, Reader, Round, unreachable
 from subgraphs.platform.domain import Event
+from subgraphs.platform.leases import TOPIC as LEASES
 from subgraphs.platform.leases import Lease, Leases
 from subgraphs.platform.writer import Ingress, Prepared, Unit, Writer
 
@@ -87,7 +88,7 @@ class Starter:
         if (under_way := bus.preparing.get(event.id)) is not None and await asyncio.shield(under_way):
             return
         lease = bus.leases.owned.get(event.partition)
-        if lease is None:
+        if lease is None or bus.leases.leaving:
             raise NotOwned
         settled = bus.preparing[event.id] = asyncio.get_running_loop().create_future()
         written = False
@@ -136,6 +137,7 @@ class Bus:
         writer.prepare = self._offer
         writer.dispatch = self.dispatch
         database.after_commit.append(self._after_commit)
+        self.on_wake(LEASES, leases.look)
 
     # -- who hears
 
@@ -225,7 +227,7 @@ class Bus:
         """A unit for the flush that stores the event, if this process owns its partition."""
         starter = self._starters.get(event.type)
         lease = self.leases.owned.get(event.partition)
-        if starter is None or lease is None or not self._opened:
+        if starter is None or lease is None or not self._opened or self.leases.leaving:
             return None
         try:
             unit = await starter.preparer.prepare(event, lease)
@@ -308,7 +310,7 @@ class Bus:
             self._running.discard(key)
 
     async def _round(self, reader: Reader, part: int) -> None:
-        if reader.head_table is not None and part not in self.leases.owned:
+        if reader.head_table is not None and (part not in self.leases.owned or self.leases.leaving):
             return
         try:
             async with self.database.engine.acquire() as connection, connection.transaction():

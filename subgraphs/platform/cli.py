@@ -9,15 +9,12 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from subgraphs.platform.domain import Invalid, Problem
 from subgraphs.platform.settings import CHECKOUT, Settings
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
 
 Found = TypeVar("Found")
 WORKING = ("execution", "executor")
@@ -122,35 +119,22 @@ def own_port(names: Sequence[str], environment: Mapping[str, str]) -> int | None
 
 
 @main.command()
-def work(port: Annotated[int | None, typer.Option(help="Port of health and metrics.")] = None) -> None:
-    """Run executions only: the engine and its workers, beside processes that serve."""
-    _guarded(lambda: _serve([name for name in WORKING if name in subgraph_names()], port))
+def work(port: Annotated[int, typer.Option(help="Port of health and metrics; any that is free, if 0.")] = 0) -> None:
+    """Run executions only: a worker beside processes that serve, with its share of the partitions and no graph."""
+    _guarded(lambda: _serve([name for name in WORKING if name in subgraph_names()], port, doors=False))
 
 
-def _serve(names: Sequence[str], port: int | None) -> None:
-    import uvicorn
+def _serve(names: Sequence[str], port: int | None, *, doors: bool = True) -> None:
+    from subgraphs.platform.server import application, ground_of
+    from subgraphs.platform.serving import serve as run
 
     settings = _settings()
     settings.prepare()
-    application = _application(settings, names)
     if settings.crash_at:
         _arm(settings.crash_at)
-    uvicorn.run(
-        application,
-        host=settings.host,
-        port=port or settings.serve_port,
-        loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=3,
-        ws_max_size=settings.max_graphql_bytes,
-        lifespan="on",
-    )
+    ground = ground_of(settings)
+    subgraphs = [import_module(f"subgraphs.{name}.service").build(ground) for name in names]
+    run(ground, application(ground, subgraphs, doors=doors), settings, settings.serve_port if port is None else port)
 
 
 def _arm(crash_at: str) -> None:
@@ -160,13 +144,6 @@ def _arm(crash_at: str) -> None:
         crash.arm(crash_at)
     except ValueError as error:
         raise Invalid(f"LINKFLOW_CRASH_AT={crash_at!r} does not fit: {error}.", field="LINKFLOW_CRASH_AT") from error
-
-
-def _application(settings: Settings, names: Sequence[str]) -> Starlette:
-    from subgraphs.platform.server import application, ground_of
-
-    ground = ground_of(settings)
-    return application(ground, [import_module(f"subgraphs.{name}.service").build(ground) for name in names])
 
 
 @main.command()

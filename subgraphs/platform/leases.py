@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from subgraphs.platform import eventlog
 from subgraphs.platform.database import Database
 from subgraphs.platform.writer import Writer
 
@@ -65,6 +66,8 @@ update bus.lease set owner = $1, epoch = epoch + 1 from me where part in
   (select part from bus.lease where owner is null order by part limit $2 for update skip locked)
 returning part, epoch
 """
+TOPIC = "leases"
+TELL = "select pg_notify($1, $2)"
 RELEASE = """
 update bus.lease set owner = null where part in
   (select part from bus.lease where owner = $1 and part = any($2::smallint[]) order by part for update)
@@ -97,6 +100,7 @@ class Leases:
         self._order: list[Lease] = []
         self._watchers: list[tuple[Acquired, Lost]] = []
         self._claims = False
+        self.leaving = False
         self._own: asyncpg.Pool | None = None
         self._kick = asyncio.Event()
         self._round = asyncio.Lock()
@@ -113,7 +117,7 @@ class Leases:
 
     def lease_for(self, id: UUID) -> Lease | None:
         """One of the owned partitions, the same for the same id while ownership does not change; None without any."""
-        order = self._order
+        order = self._order if not self.leaving else []
         return order[id.int % len(order)] if order else None
 
     def watch(self, acquired: Acquired, lost: Lost) -> None:
@@ -139,6 +143,24 @@ class Leases:
         """From now on this process takes its fair share of the partitions; returns after the first attempt."""
         self._claims = True
         await self._tick()
+        self._kick.set()
+
+    async def hand_back(self, partitions: Collection[int]) -> None:
+        """Gives up these partitions, in good order, and takes no more: the process is about to end. Peers are told, so
+        that they go on at once."""
+        self._claims, self.leaving = False, True
+        mine = [partition for partition in partitions if partition in self._owned]
+        for partition in mine:
+            self._lose(partition)
+        if self.id is None:
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.fetchval(BEAT, self.id, self._claims)
+            await connection.execute(RELEASE, self.id, mine)
+            await connection.execute(TELL, eventlog.WAKES_CHANNEL, f"{self.database.origin}:{TOPIC}:0")
+
+    def look(self, _partition: int = 0) -> None:
+        """Somebody handed partitions back: see at once whether there is a share to take."""
         self._kick.set()
 
     async def close(self) -> None:

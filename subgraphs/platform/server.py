@@ -63,6 +63,15 @@ class Ground:
     ports: dict[str, Any] = field(default_factory=dict)
     subgraphs: list[Subgraph] = field(default_factory=list)
     opened: bool = False
+    draining: bool = False
+    on_drain: list[Callable[[], None]] = field(default_factory=list)
+
+    def drain(self) -> None:
+        """The process was told to end: it is not ready any more, takes no new work, and hands back what it owns."""
+        if not self.draining:
+            self.draining = True
+            for begin in self.on_drain:
+                begin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +301,9 @@ def settle_heap() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def application(ground: Ground, subgraphs: Sequence[Subgraph]) -> Served:
-    """The ASGI application of these subgraphs. Its lifespan opens the ground unless that is open already."""
+def application(ground: Ground, subgraphs: Sequence[Subgraph], *, doors: bool = True) -> Served:
+    """The ASGI application of these subgraphs. Its lifespan opens the ground unless that is open already. Without
+    `doors` they work, and nobody can ask them anything but their health."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -313,6 +323,8 @@ def application(ground: Ground, subgraphs: Sequence[Subgraph]) -> Served:
         checks += [(f"{s.name}: {what}", check) for s in subgraphs for what, check in s.ready]
         outcomes = await asyncio.gather(*(_outcome(check) for _, check in checks))
         failed = {name: why for (name, _), why in zip(checks, outcomes, strict=True) if why}
+        if ground.draining:
+            failed["process"] = "It was told to stop."
         status = "ready" if not failed else "not ready"
         return _json({"status": status, "failed": failed}, 503 if failed else 200)
 
@@ -326,14 +338,14 @@ def application(ground: Ground, subgraphs: Sequence[Subgraph]) -> Served:
         Route("/health/live", live),
         Route("/health/ready", ready),
         Route("/metrics", metrics),
-        *(Mount(f"/{subgraph.name}", routes=subgraph.routes) for subgraph in subgraphs if subgraph.routes),
+        *(Mount(f"/{subgraph.name}", routes=subgraph.routes) for subgraph in subgraphs if subgraph.routes and doors),
     ]
     ground.subgraphs = list(subgraphs)
     for subgraph in subgraphs:
         _watch_documents(ground.telemetry, subgraph)
     identities = ground.identities
     ground.telemetry.metrics.watch_cache("identities", lambda: (identities.hits, identities.misses))
-    return Served(ground, subgraphs, routes=routes, lifespan=lifespan)
+    return Served(ground, subgraphs if doors else (), routes=routes, lifespan=lifespan)
 
 
 async def _database_answers(ground: Ground) -> None:

@@ -7,7 +7,7 @@ gather while its last commit is under way and leave together in the next; many r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -54,6 +54,7 @@ class Runner:
         self.limit, self.told, self.span = limit, told, span
         self.runs: dict[UUID, Live] = {}
         self.draining = False
+        self._drained: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._reading: dict[UUID, asyncio.Event] = {}
 
@@ -281,19 +282,44 @@ class Runner:
     # The process ends
 
     async def drain(self, grace: float) -> None:
-        """Lets running bodies end for `grace` seconds and commits what they bring; the rest is for the next owner."""
-        self.draining = True
-        waiting = [task for live in self.runs.values() for _, task in live.bodies.values()]
-        if waiting:
-            await asyncio.wait(waiting, timeout=grace)
-        pumps = [live.pump for live in self.runs.values() if live.pump is not None]
-        if pumps:
-            await asyncio.wait(pumps, timeout=grace)
+        """Hands partitions back: at once those where no body runs, the others as their last body ends, all after
+        `grace` seconds. What bodies bring meanwhile is committed; nothing begins. A second call waits for the first."""
+        if self._drained is None:
+            self.draining = True
+            self._drained = asyncio.get_running_loop().create_task(self._drain(grace))
+        await asyncio.shield(self._drained)
+
+    async def _drain(self, grace: float) -> None:
+        deadline = self.clock.ticks() + grace
+        while held := set(self.leases.owned):
+            rest = deadline - self.clock.ticks()
+            busy = self._busy() if rest > 0 else {}
+            await self._hand_back(held - busy.keys())
+            if not busy:
+                break
+            await asyncio.wait(set(busy.values()), timeout=rest, return_when=asyncio.FIRST_COMPLETED)
         for live in list(self.runs.values()):
             self.forget(live)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _busy(self) -> dict[int, asyncio.Task[None]]:
+        """Partitions where a body runs or a commit is under way, each with a task to wait for."""
+        found: dict[int, asyncio.Task[None]] = {}
+        for live in self.runs.values():
+            for task in (live.pump, *(task for _, task in live.bodies.values())):
+                if task is not None and not task.done():
+                    found[live.lease.partition] = task
+        return found
+
+    async def _hand_back(self, partitions: Collection[int]) -> None:
+        if not partitions:
+            return
+        try:
+            await self.leases.hand_back(partitions)
+        except Exception:  # a tick's boundary: whoever notices our end takes them
+            log.exception("not_handed_back")
 
     def _spawn(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]

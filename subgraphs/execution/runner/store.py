@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -53,6 +53,9 @@ class Partitions(Protocol):
     @property
     def owned(self) -> Mapping[int, Lease]: ...
 
+    async def hand_back(self, partitions: Collection[int]) -> None:
+        """Gives these up, and takes no more from now on."""
+
 
 class Store(Protocol):
     """Reads across tenants for the owner of the runs, and the few deletions that belong to no run's commit.
@@ -82,7 +85,7 @@ class Store(Protocol):
         """Timers (tenant, run, name) whose time has come on the store's clock, at most `storage.AT_ONCE`."""
 
     async def letters(self, parts: Sequence[int]) -> Sequence[Row]:
-        """What lies in the inboxes (tenant, run, id, kind, data), at most `storage.AT_ONCE`."""
+        """What lies in the inboxes (tenant, run, id, kind, data) as written, at most `storage.AT_ONCE`."""
 
     async def final(self, key: Key) -> bool:
         """Whether the run is there and has ended."""

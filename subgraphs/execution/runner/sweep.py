@@ -60,7 +60,8 @@ class Sweep:
         self._woken.clear()
         if not parts:
             return
-        await self._timers(parts)
+        if not self.runner.draining:
+            await self._timers(parts)
         if self._looks % CLEAN_EVERY == 0:
             await self.store.expire()
         if mail:
