@@ -17,6 +17,8 @@ from subgraphs.engine.step import Item, StepError
 
 MAIN = "main"
 ERROR = "error"
+TIMEOUT = "timeout"
+"""The port by which the items of a wait leave that outlasts the node's timeout."""
 WHOLE_LIMIT = 10_000
 """Items `Items.all` gives at most."""
 OUTPUT_LIMIT = 250_000
@@ -76,8 +78,8 @@ class Items:
 @dataclass(frozen=True, slots=True)
 class Example:
     """A worked example; it runs as a test, on 2026-05-04 at noon. `inputs`: items of ports other than `main`. `error`:
-    the code it fails with, in place of `output`. `wait`: until when it waits. `service`: the JSON that the called
-    service answers with."""
+    the code it fails with, in place of `output`. `wait`: until when it waits. `waits`: what for (kind, name, detail).
+    `keys`: business keys it sets. `service`: the JSON that the called service answers with."""
 
     title: str
     parameters: Mapping[str, Any]
@@ -88,10 +90,12 @@ class Example:
     wait: str | None = None
     service: Any = None
     inputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    waits: Mapping[str, Any] | None = None
+    keys: Mapping[str, str] | None = None
 
     def json(self) -> dict[str, Any]:
         told: dict[str, Any] = {"title": self.title, "parameters": self.parameters, "input": list(self.input)}
-        for name in ("inputs", "output", "error", "reply", "wait", "service"):
+        for name in ("inputs", "output", "error", "reply", "wait", "waits", "keys", "service"):
             if value := getattr(self, name):
                 told[name] = value
         return told

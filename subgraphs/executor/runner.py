@@ -231,6 +231,7 @@ class _Collected:
             reply=step.reply,
             lines=step.lines,
             lines_dropped=step.lines_dropped,
+            keys=step.keys,
         )
 
 

@@ -121,7 +121,8 @@ class Scope(dict[str, Any]):
 
 
 class Step:
-    """What a body gets. It yields `(port, item)`; beside that it may `print`, set `reply` or set `wait`."""
+    """What a body gets. It yields `(port, item)`; beside that it may `print`, set `reply`, `keys` (business keys of the
+    run) or a wait."""
 
     def __init__(
         self,
@@ -135,6 +136,7 @@ class Step:
         self.tools = tools
         self.reply: Reply | None = None
         self.wait: Wait | None = None
+        self.keys: dict[str, str] | None = None
         self.lines: list[Line] = []
         self.lines_dropped = 0
         self.scope = Scope(request)
@@ -204,6 +206,10 @@ class Step:
     def hold(self, until: datetime) -> None:
         """All items wait until then and leave by `main`; nothing that is yielded counts."""
         self.wait = Wait(until)
+
+    def await_answer(self, kind: str, name: str = "", **detail: Any) -> None:
+        """All items wait for an answer of that kind, and leave with it; nothing that is yielded counts."""
+        self.wait = Wait(None, kind, name, detail)
 
 
 def expression_failed(error: ExpressionError) -> StepError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from subgraphs.engine.expression import Budget, ExpressionError
 from subgraphs.engine.expression.conversions import to_duration, to_timestamp
-from subgraphs.executor.domain import Example, Manifest, NodeType, Out, fail, parameters
+from subgraphs.executor.domain import MAIN, TIMEOUT, Example, Manifest, NodeType, Out, fail, parameters
 from subgraphs.executor.step import Step, text_of
 from subgraphs.executor.units import iso_duration
 
@@ -53,8 +53,10 @@ NODE = NodeType(
     Manifest(
         type="core.wait",
         title="Wait",
-        summary="Holds all items for a duration or until a time; up to years, without costing a worker.",
+        summary="Holds all items for a duration or until a time; up to years, without costing a worker. If the node's "
+        "timeout is shorter, they leave by timeout.",
         category="flow",
+        outputs=(MAIN, TIMEOUT),
         parameters=parameters(
             {
                 "for": {
