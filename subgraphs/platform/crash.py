@@ -1,7 +1,7 @@
 """Crash points: named places of the product where a process can be told to die, for the tests that kill it there.
 
-`LINKFLOW_CRASH_AT=NAME:N` ends the process by SIGKILL when it passes the named place for the N-th time. It is refused
-unless `LINKFLOW_FAULTS` allows faults. The places are listed here and wrapped when a process starts armed; one that
+`LINKFLOW_CRASH_AT=NAME:N` ends the process by SIGKILL when it passes the named place for the N-th time; with `NAME:N:later`
+it counts from SIGUSR1 on, so that the way up is spared. It is refused unless `LINKFLOW_FAULTS` allows faults. The places are listed here and wrapped when a process starts armed; one that
 does not pays nothing, for nothing of this stands in the code it runs. A test checks that every place still exists.
 """
 
@@ -61,23 +61,31 @@ PLACES: Mapping[str, Place] = {
 }
 
 
-def parsed(text: str) -> tuple[str, int]:
-    """`NAME:N` as (name, n); raises ValueError."""
-    name, _, number = text.partition(":")
-    if name not in PLACES:
-        raise ValueError(f"one of {', '.join(PLACES)}, a colon and a number")
+def parsed(text: str) -> tuple[str, int, bool]:
+    """`NAME:N` or `NAME:N:later` as (name, n, later); raises ValueError."""
+    name, _, rest = text.partition(":")
+    number, _, word = rest.partition(":")
+    if name not in PLACES or word not in {"", "later"}:
+        raise ValueError(f"one of {', '.join(PLACES)}, a colon, a number, and perhaps `:later`")
     count = int(number or "1")
     if count < 1:
         raise ValueError("the number is at least 1")
-    return name, count
+    return name, count, word == "later"
 
 
 def arm(text: str, die: Callable[[], None] | None = None) -> None:
     """Has the process die at the place `NAME:N`. Wraps the function for good: for a process of its own."""
-    name, count = parsed(text)
+    name, count, later = parsed(text)
     place = PLACES[name]
     holder, attribute, function = place.found()
-    setattr(holder, attribute, _wrapped(function, place, count, die or _killed))
+
+    def wrap(*_: object) -> None:
+        setattr(holder, attribute, _wrapped(function, place, count, die or _killed))
+
+    if later:
+        signal.signal(signal.SIGUSR1, wrap)
+    else:
+        wrap()
 
 
 def _killed() -> None:

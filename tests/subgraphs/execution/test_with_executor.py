@@ -12,7 +12,7 @@ from subgraphs.execution import service
 from subgraphs.executor import service as executor_service
 from subgraphs.executor.nodes import catalogue
 from subgraphs.platform.server import ground_opened
-from tests.crashes.rig import Receiver, receiving
+from tests.crashes.receiver import Receiver, receiving
 from tests.sandbox.conftest import Running, start, stop
 from tests.subgraphs.execution.world import SmallExecutor, World, eventually, someone
 
