@@ -319,12 +319,7 @@ def application(ground: Ground, subgraphs: Sequence[Subgraph], *, doors: bool = 
         return _json({"status": "live"})
 
     async def ready(_request: Request) -> Response:
-        checks: list[Check] = [("database", lambda: _database_answers(ground))]
-        checks += [(f"{s.name}: {what}", check) for s in subgraphs for what, check in s.ready]
-        outcomes = await asyncio.gather(*(_outcome(check) for _, check in checks))
-        failed = {name: why for (name, _), why in zip(checks, outcomes, strict=True) if why}
-        if ground.draining:
-            failed["process"] = "It was told to stop."
+        failed = await _failing(ground, subgraphs)
         status = "ready" if not failed else "not ready"
         return _json({"status": status, "failed": failed}, 503 if failed else 200)
 
@@ -346,6 +341,17 @@ def application(ground: Ground, subgraphs: Sequence[Subgraph], *, doors: bool = 
     identities = ground.identities
     ground.telemetry.metrics.watch_cache("identities", lambda: (identities.hits, identities.misses))
     return Served(ground, subgraphs if doors else (), routes=routes, lifespan=lifespan)
+
+
+async def _failing(ground: Ground, subgraphs: Sequence[Subgraph]) -> dict[str, str]:
+    """What keeps the process from being ready, by name of the check."""
+    checks: list[Check] = [("database", lambda: _database_answers(ground))]
+    checks += [(f"{s.name}: {what}", check) for s in subgraphs for what, check in s.ready]
+    outcomes = await asyncio.gather(*(_outcome(check) for _, check in checks))
+    failed = {name: why for (name, _), why in zip(checks, outcomes, strict=True) if why}
+    if ground.draining:
+        failed["process"] = "It was told to stop."
+    return failed
 
 
 async def _database_answers(ground: Ground) -> None:

@@ -43,6 +43,8 @@ FLUSH = {
     "execution.run": "INSERT SELECT UPDATE",
     "execution.snapshot": "INSERT",
     "execution.start_key": "INSERT SELECT UPDATE",
+    "execution.run_key": "INSERT SELECT UPDATE",
+    "execution.wait": "DELETE INSERT SELECT UPDATE",
     "execution.timer": "DELETE INSERT SELECT UPDATE",
     "webhook.call": "INSERT",
     "webhook.seen": "INSERT SELECT UPDATE",
