@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from subgraphs.engine.run import Run, Step
+from subgraphs.engine.run.keys import node_of
 from subgraphs.engine.step import Item
 
 LARGEST = 2_048
@@ -83,8 +84,8 @@ def _items(port: str, left: Sequence[Item], right: Sequence[Item]) -> Parting | 
     if len(left) == len(right):
         return None
     at = min(len(left), len(right))
-    one, other = (items[at].json if at < len(items) else None for items in (left, right))
-    return Parting("output", shown(one), shown(other), port, at, "")
+    first, second = (items[at].json if at < len(items) else None for items in (left, right))
+    return Parting("output", shown(first), shown(second), port, at, "")
 
 
 def difference(left: Any, right: Any, pointer: str = "") -> tuple[str, Any, Any] | None:
@@ -123,4 +124,4 @@ def _error(step: Step) -> dict[str, Any] | None:
 
 
 def _name(run: Run, key: str) -> str:
-    return run.plan.nodes[key.partition("@")[0]].name
+    return run.plan.nodes[node_of(key)].name

@@ -10,19 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from subgraphs.engine.run import (
-    Event,
-    Finished,
-    Replied,
-    Run,
-    Started,
-    StepFailed,
-    StepsSkipped,
-    StepStarted,
-    StepSucceeded,
-    StepWaiting,
-    evolve,
-)
+from subgraphs.engine.run import Event, Finished, Run, Started, evolve
+from subgraphs.engine.run import events as said
+from subgraphs.engine.run.events import Replied, StepFailed, StepStarted, StepSucceeded, StepWaiting
+from subgraphs.engine.run.keys import node_of
 from subgraphs.engine.step import Item, Line, Reply, StepError
 from subgraphs.execution.domain import moment
 
@@ -46,7 +37,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class StepRecord:
-    """One node in one run."""
+    """One step of one run; `node` is its key."""
 
     node: str
     name: str
@@ -57,6 +48,9 @@ class StepRecord:
     input: dict[str, list[Any]] | None = None
     output: dict[str, list[Any]] | None = None
     error: StepError | None = None
+    ready_at: datetime | None = None
+    took: float = 0.0
+    """Milliseconds in the body, all attempts together."""
 
     @property
     def started_at(self) -> datetime | None:
@@ -99,6 +93,8 @@ class Happening:
     reply: Reply | None = None
     workflow: UUID | None = None
     workflow_name: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What else the event says, JSON."""
     shown: list[Any] = field(default_factory=list, compare=False, repr=False)
     """What the graph makes of it, once for all watchers."""
 
@@ -120,69 +116,109 @@ class History:
         match event:
             case Started():
                 words = {"nodes": (event.trigger,), "items": self._previews(event.trigger)}
-            case StepStarted():
-                words = {"nodes": (event.node,), "attempt": event.attempt}
             case StepSucceeded():
-                words = {
-                    "nodes": (event.node,),
-                    "attempt": event.attempt,
-                    "items": self._previews(event.node),
-                    "lines": tuple(event.lines),
-                }
+                words = {"items": self._previews(event.node), "lines": tuple(event.lines)}
             case StepFailed():
                 words = {
-                    "nodes": (event.node,),
-                    "attempt": event.attempt,
                     "error": event.error,
                     "items": self._previews(event.node) if event.outputs is not None else (),
                     "lines": tuple(event.lines),
                     "until": moment(event.retry_at) if event.retry_at is not None else None,
                 }
             case StepWaiting():
-                words = {
-                    "nodes": (event.node,),
-                    "attempt": event.attempt,
-                    "lines": tuple(event.lines),
-                    "until": moment(event.until) if event.until is not None else None,
-                }
-            case StepsSkipped():
+                due = event.until if event.until is not None else event.deadline
+                words = {"lines": tuple(event.lines), "until": moment(due) if due is not None else None}
+            case said.StepsSkipped() | said.StepsCancelled():
                 words = {"nodes": event.nodes}
             case Replied():
-                words = {"nodes": (event.node,) if event.node else (), "reply": event.reply}
-            case Finished():
-                words = {"nodes": (event.node,) if event.node else (), "error": event.error}
+                words = {"reply": event.reply}
+            case said.RoundEnded() | said.Compensating() | said.Concluding() | Finished():
+                words = {"error": event.error}
+        if "nodes" not in words and (node := getattr(event, "node", None)):
+            words["nodes"] = (node,)
+        words["attempt"] = getattr(event, "attempt", None)
+        words["detail"] = _detail(event)
         return self._happening(event, words)
 
     def _happening(self, event: Event, words: Mapping[str, Any]) -> Happening:
         started, nodes = self.run.started, words.get("nodes", ())
-        name = self.run.plan.nodes[nodes[0]].name if len(nodes) == 1 and nodes[0] in self.run.plan.nodes else None
+        known = self.run.plan.nodes.get(node_of(nodes[0])) if len(nodes) == 1 else None
         return Happening(
             seq=self.run.version,
             type=TYPES[type(event)],
             at=moment(event.at),
             status=self.run.status,
             last=type(event) is Finished,
-            name=name,
+            name=known.name if known is not None else None,
             workflow=started.workflow if started is not None else None,
             workflow_name=started.name if started is not None else "",
             **words,
         )
 
     def _previews(self, node: str) -> tuple[Preview, ...]:
-        step = self.run.steps[node]
+        step = self.run.steps.get(node)
+        if step is None:
+            return ()
         return tuple(preview(port, items) for port, items in step.outputs.items() if items)
 
 
 TYPES: Mapping[type[Any], str] = {
     Started: "STARTED",
+    said.Admitted: "ADMITTED",
+    said.Forked: "FORKED",
     StepStarted: "STEP_STARTED",
     StepSucceeded: "STEP_SUCCEEDED",
     StepFailed: "STEP_FAILED",
     StepWaiting: "STEP_WAITING",
-    StepsSkipped: "STEPS_SKIPPED",
+    said.StepResumed: "STEP_RESUMED",
+    said.StepAmbiguous: "STEP_AMBIGUOUS",
+    said.StepSettled: "STEP_SETTLED",
+    said.StepsSkipped: "STEPS_SKIPPED",
+    said.StepsCancelled: "STEPS_CANCELLED",
+    said.RoundStarted: "ROUND_STARTED",
+    said.RoundEnded: "ROUND_ENDED",
+    said.Ignored: "IGNORED",
+    said.Signalled: "SIGNALLED",
+    said.RunPaused: "PAUSED",
+    said.RunResumed: "RESUMED",
+    said.Tagged: "TAGGED",
+    said.Compensating: "COMPENSATING",
+    said.Concluding: "CONCLUDING",
     Replied: "REPLIED",
     Finished: "FINISHED",
 }
+
+TOLD: Mapping[type[Any], tuple[str, ...]] = {
+    said.Forked: ("run", "version", "edited", "effects"),
+    StepStarted: ("recovered",),
+    StepWaiting: ("kind", "name"),
+    said.StepResumed: ("port", "data", "by"),
+    said.StepSettled: ("happened", "by"),
+    said.RoundStarted: ("round", "first", "count"),
+    said.RoundEnded: ("round", "status", "failed"),
+    said.Ignored: ("source", "port", "count"),
+    said.Signalled: ("id", "name", "data", "by"),
+    said.RunPaused: ("by", "reason"),
+    said.RunResumed: ("by",),
+    said.Tagged: ("keys",),
+    said.Compensating: ("status", "by"),
+    said.Concluding: ("status", "by"),
+    Finished: ("by",),
+}
+"""The fields of an event that are told as they stand."""
+
+
+def _detail(event: Event) -> Mapping[str, Any]:
+    """Those of them that say anything; ids as text, data that is large left out."""
+    found: dict[str, Any] = {}
+    for name in TOLD.get(type(event), ()):
+        value = getattr(event, name)
+        if isinstance(value, UUID):
+            value = str(value)
+        large = name == "data" and value is not None and len(msgspec.json.encode(value)) > PREVIEW_BYTES
+        if value not in (None, "", False, ()) and not large:
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def preview(port: str, items: list[Item]) -> Preview:
@@ -200,34 +236,51 @@ def preview(port: str, items: list[Item]) -> Preview:
 def steps(run: Run, events: Iterable[Event]) -> list[StepRecord]:
     """Every node of the plan as it stands after these events, in the order they began; untouched nodes last."""
     records: dict[str, StepRecord] = {}
+    ready: dict[str, int] = {}
     for event in events:
         evolve(run, event)
+        for node in run.ready:
+            ready.setdefault(node, event.at)
         for node in _touched(event):
             record = records.get(node) or records.setdefault(node, _blank(run, node))
             _note(record, event)
-            record.status = run.steps[node].status
+            if (step := run.steps.get(node)) is not None:
+                record.status = step.status
+                if step.outputs and "@" in node:  # the steps of a round leave the run's state when the round ends
+                    record.output = _json(step.outputs)
     for node, step in run.steps.items():
         record = records.get(node) or records.setdefault(node, _blank(run, node))
         record.status, record.error = step.status, step.error
         if step.outputs or step.status == "succeeded":
-            record.output = {port: [item.json for item in items] for port, items in step.outputs.items()}
+            record.output = _json(step.outputs)
         if step.status != "skipped" and not record.trigger:
-            record.input = {port: [item.json for item in items] for port, items in run.inputs(node).items()}
+            record.input = _json(run.inputs(node))
+    for node, at in ready.items():
+        if node in records:
+            records[node].ready_at = moment(at)
     if run.final:
         _close(records.values(), run)
     return [*records.values(), *(_blank(run, node) for node in run.plan.nodes if node not in records)]
 
 
+def _json(ports: Mapping[str, list[Item]]) -> dict[str, list[Any]]:
+    return {port: [item.json for item in items] for port, items in ports.items()}
+
+
+STEPS = (StepStarted, StepSucceeded, StepFailed, StepWaiting, said.StepResumed, said.StepAmbiguous, said.StepSettled)
+
+
 def _touched(event: Event) -> Iterator[str]:
-    match event:
-        case Started():
-            yield event.trigger
-        case StepStarted() | StepSucceeded() | StepFailed() | StepWaiting():
-            yield event.node
+    if isinstance(event, Started):
+        yield event.trigger
+    elif isinstance(event, said.StepsCancelled):
+        yield from event.nodes
+    elif isinstance(event, STEPS):
+        yield event.node
 
 
 def _blank(run: Run, node: str) -> StepRecord:
-    known = run.plan.nodes[node]
+    known = run.plan.nodes[node_of(node)]
     trigger = run.started is not None and run.started.trigger == node
     return StepRecord(node, known.name, known.type, "pending", trigger)
 
@@ -244,6 +297,7 @@ def _note(record: StepRecord, event: Event) -> None:
         return
     if not record.attempts or record.attempts[-1].number != event.attempt:
         record.attempts.append(Attempt(event.attempt, moment(event.at - int(event.took * 1000))))
+    record.took += event.took
     attempt = record.attempts[-1]
     attempt.lines = attempt.lines or event.lines
     attempt.lines_dropped = attempt.lines_dropped or event.lines_dropped
@@ -258,7 +312,7 @@ def _note(record: StepRecord, event: Event) -> None:
 def _close(records: Iterable[StepRecord], run: Run) -> None:
     """Steps that were under way when the run ended are cancelled with it."""
     for record in records:
-        if record.status in {"ready", "running", "retrying", "waiting"}:
+        if record.status in {"ready", "running", "retrying", "waiting", "ambiguous"}:
             record.status = "cancelled"
             if record.attempts and record.attempts[-1].finished_at is None and run.finished_at is not None:
                 record.attempts[-1].finished_at = moment(run.finished_at)

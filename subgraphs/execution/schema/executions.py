@@ -15,7 +15,7 @@ from resolvers.connections import Connection, Page, connection, sized
 from resolvers.ids import parse_id
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.step import Reply
-from subgraphs.execution import lists, queries
+from subgraphs.execution import lists, measures, queries
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
 from subgraphs.execution.schema.moments import Past
@@ -88,6 +88,29 @@ class ExecutionTrigger:
     items: JSON = strawberry.field(description="What it brought.")
 
 
+@strawberry.type(description="What a run took, as its journal tells.")
+class ExecutionMetrics:
+    queue_ms: float = strawberry.field(description="From being accepted to its beginning.")
+    wait_ms: float = strawberry.field(description="Between being ready and the first attempt, over all steps.")
+    run_ms: float = strawberry.field(description="In bodies, over all steps; more than the run's time if they overlap.")
+    steps: int = strawberry.field(description="Steps that were reached.")
+    attempts: int = strawberry.field(description="Attempts, over all steps.")
+    bytes_in: int = strawberry.field(description="Size of what arrived, as JSON, over all steps.")
+    bytes_out: int = strawberry.field(description="Size of what left, as JSON, over all steps.")
+
+    @classmethod
+    def of(cls, found: measures.RunMeasure) -> Self:
+        return cls(
+            queue_ms=found.queue_ms,
+            wait_ms=found.wait_ms,
+            run_ms=found.run_ms,
+            steps=found.steps,
+            attempts=found.attempts,
+            bytes_in=found.bytes_in,
+            bytes_out=found.bytes_out,
+        )
+
+
 @strawberry.type(description="What the caller of the trigger got.")
 class ExecutionReply:
     status: int = strawberry.field(description="HTTP status.")
@@ -132,6 +155,13 @@ class Execution(Past):
     async def steps(self, info: Info) -> list[Step] | None:
         detail = await info.context.details.load(self.key)
         return [Step.of(record) for record in detail.steps] if detail is not None else []
+
+    @strawberry.field(description="What it took, all steps together.")
+    async def metrics(self, info: Info) -> ExecutionMetrics | None:
+        detail = await info.context.details.load(self.key)
+        if detail is None:
+            return None
+        return ExecutionMetrics.of(measures.of_run(self.key, self.started_at, detail.steps))
 
     @strawberry.field(description="Where it began, and with what.")
     async def trigger(self, info: Info) -> ExecutionTrigger | None:

@@ -8,6 +8,7 @@ import strawberry
 
 from resolvers.connections import sized
 from resolvers.scalars import JSON, DateTime
+from subgraphs.engine.run.keys import node_of
 from subgraphs.execution.history import Happening, Preview
 from subgraphs.execution.schema.executions import Execution, ExecutionReply, ExecutionStatus
 from subgraphs.execution.schema.steps import ConsoleLine, ExecutionError
@@ -22,6 +23,23 @@ class ExecutionEventType(enum.Enum):
         "STEP_FAILED", description="An attempt failed; `until` says when the next is due."
     )
     STEP_WAITING = strawberry.enum_value("STEP_WAITING", description="A step waits until `until`.")
+    ADMITTED = strawberry.enum_value("ADMITTED", description="A limit the run had queued at let it through.")
+    FORKED = strawberry.enum_value("FORKED", description="The run goes on from where another one stood.")
+    STEP_RESUMED = strawberry.enum_value("STEP_RESUMED", description="What a step waited for came.")
+    STEP_AMBIGUOUS = strawberry.enum_value(
+        "STEP_AMBIGUOUS", description="An attempt was cut off, and whether it happened outside is not known."
+    )
+    STEP_SETTLED = strawberry.enum_value("STEP_SETTLED", description="It became known whether it had happened.")
+    STEPS_CANCELLED = strawberry.enum_value("STEPS_CANCELLED", description="These steps are not needed any more.")
+    ROUND_STARTED = strawberry.enum_value("ROUND_STARTED", description="A round of a loop began.")
+    ROUND_ENDED = strawberry.enum_value("ROUND_ENDED", description="A round of a loop ended.")
+    IGNORED = strawberry.enum_value("IGNORED", description="Items or a signal came too late to be of use.")
+    SIGNALLED = strawberry.enum_value("SIGNALLED", description="A signal reached the run.")
+    PAUSED = strawberry.enum_value("PAUSED", description="Somebody held the run.")
+    RESUMED = strawberry.enum_value("RESUMED", description="The run goes on.")
+    TAGGED = strawberry.enum_value("TAGGED", description="Business keys were set.")
+    COMPENSATING = strawberry.enum_value("COMPENSATING", description="What had succeeded is being undone.")
+    CONCLUDING = strawberry.enum_value("CONCLUDING", description="The finally section runs.")
     STEPS_SKIPPED = strawberry.enum_value("STEPS_SKIPPED", description="Nothing reached these nodes.")
     REPLIED = strawberry.enum_value("REPLIED", description="The caller of the trigger was answered.")
     FINISHED = strawberry.enum_value("FINISHED", description="The run ended; nothing follows.")
@@ -52,12 +70,14 @@ class ExecutionEvent:
     )
     status: ExecutionStatus = strawberry.field(description="Where the run stands after it.")
     node: str | None = strawberry.field(description="The node it concerns, if it is one.")
+    key: str | None = strawberry.field(description="The step's key: the node's id, inside a loop with its rounds.")
     node_name: str | None = strawberry.field(description="That node's name.")
     attempt: int | None = strawberry.field(description="Which attempt at that node.")
     until: DateTime | None = strawberry.field(description="When the wait ends, or the next attempt is due.")
     error: ExecutionError | None = strawberry.field(description="What went wrong.")
     reply: ExecutionReply | None = strawberry.field(description="What the caller of the trigger got.")
-    nodes: list[str] = sized(at_most=2, description="The nodes it concerns.")
+    detail: JSON | None = strawberry.field(description="What else the event says: by whom, which round, which keys.")
+    nodes: list[str] = sized(at_most=2, description="The keys of the steps it concerns.")
     items: list[ItemsPreview] = sized(at_most=2, description="What left the step, by port.")
     lines: list[ConsoleLine] = sized(at_most=10, description="What the attempt wrote to its console.")
 
@@ -77,7 +97,9 @@ class ExecutionEvent:
             at=happening.at,
             last=happening.last,
             status=ExecutionStatus(happening.status),
-            node=happening.nodes[0] if len(happening.nodes) == 1 else None,
+            node=node_of(happening.nodes[0]) if len(happening.nodes) == 1 else None,
+            key=happening.nodes[0] if len(happening.nodes) == 1 else None,
+            detail=JSON(happening.detail) if happening.detail else None,
             node_name=happening.name,
             attempt=happening.attempt,
             until=happening.until,

@@ -10,6 +10,7 @@ from resolvers.connections import Connection, Page, connection, sized
 from resolvers.ids import parse_id
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.run import Run
+from subgraphs.engine.run.keys import node_of
 from subgraphs.execution import travel
 from subgraphs.execution.domain import moment
 from subgraphs.execution.schema.steps import ExecutionError, StepStatus
@@ -71,7 +72,7 @@ class MomentStep:
 
     @classmethod
     def of(cls, run: Run, key: str) -> "MomentStep":
-        node = run.plan.nodes[key.partition("@")[0]]
+        node = run.plan.nodes[node_of(key)]
         step = run.steps.get(key)
         return cls(
             key=key,

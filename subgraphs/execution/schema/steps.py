@@ -8,7 +8,9 @@ import strawberry
 from resolvers.connections import sized
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine import step as engine
+from subgraphs.engine.run.keys import node_of, split
 from subgraphs.execution import history as told
+from subgraphs.execution import measures
 
 
 @strawberry.enum(description="Where a step stands.")
@@ -18,6 +20,9 @@ class StepStatus(enum.Enum):
     RUNNING = strawberry.enum_value("running", description="An attempt is under way.")
     RETRYING = strawberry.enum_value("retrying", description="An attempt failed; another one is due.")
     WAITING = strawberry.enum_value("waiting", description="It holds its items until a moment.")
+    AMBIGUOUS = strawberry.enum_value(
+        "ambiguous", description="An attempt was cut off, and whether it happened outside is not known."
+    )
     SUCCEEDED = strawberry.enum_value("succeeded", description="It ended well.")
     FAILED = strawberry.enum_value("failed", description="Its last attempt failed.")
     SKIPPED = strawberry.enum_value("skipped", description="Nothing reached it.")
@@ -81,9 +86,33 @@ class Attempt:
         )
 
 
+@strawberry.type(description="What one step of a run took, as its journal tells.")
+class StepMetrics:
+    wait_ms: float | None = strawberry.field(description="From being ready to the first attempt's start.")
+    run_ms: float = strawberry.field(description="In its body, all attempts together.")
+    attempts: int = strawberry.field(description="How many attempts there were.")
+    items_in: int = strawberry.field(description="Items that arrived.")
+    items_out: int = strawberry.field(description="Items that left.")
+    bytes_in: int = strawberry.field(description="Size of what arrived, as JSON.")
+    bytes_out: int = strawberry.field(description="Size of what left, as JSON.")
+
+    @classmethod
+    def of(cls, found: measures.StepMeasure) -> Self:
+        return cls(
+            wait_ms=found.wait_ms,
+            run_ms=found.run_ms,
+            attempts=found.attempts,
+            items_in=found.items_in,
+            items_out=found.items_out,
+            bytes_in=found.bytes_in,
+            bytes_out=found.bytes_out,
+        )
+
+
 @strawberry.type(description="One node in one run.")
 class Step:
     node: str = strawberry.field(description="The node's id in the definition.")
+    key: str = strawberry.field(description="The step's key: the node's id, inside a loop with its rounds, as n5@3.")
     name: str = strawberry.field(description="The node's name.")
     type: str = strawberry.field(description="Its node type.")
     status: StepStatus = strawberry.field(description="Where it stands.")
@@ -93,13 +122,23 @@ class Step:
     error: ExecutionError | None = strawberry.field(description="Why its last attempt failed.")
     started_at: DateTime | None = strawberry.field(description="When its first attempt began.")
     duration_ms: float | None = strawberry.field(description="From its first start to its end, waits included.")
+    rounds: list[int] = sized(at_most=2, description="Its rounds of the loops it stands in, outermost first.")
     attempts: list[Attempt] = sized(at_most=2, description="Every try, in order.")
     lines: list[ConsoleLine] = sized(at_most=10, description="What its attempts wrote to their consoles, in order.")
+    record: strawberry.Private[told.StepRecord]
+
+    @strawberry.field(description="What it took; nothing for a node that nothing has reached.")
+    def metrics(self) -> StepMetrics | None:
+        found = measures.of_step(self.record)
+        return StepMetrics.of(found) if found is not None else None
 
     @classmethod
     def of(cls, record: told.StepRecord) -> Self:
         return cls(
-            node=record.node,
+            record=record,
+            node=node_of(record.node),
+            key=record.node,
+            rounds=list(split(record.node)[1]),
             name=record.name,
             type=record.type,
             status=StepStatus(record.status),

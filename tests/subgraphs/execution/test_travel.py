@@ -6,13 +6,16 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import pytest
 
+from subgraphs.engine.run import Event
 from subgraphs.engine.step import StepError
 from subgraphs.execution import travel
+from subgraphs.execution.history import TYPES
+from subgraphs.execution.schema.happenings import ExecutionEventType
 from tests.subgraphs.execution.world import World, definition, eventually, opened, someone
 
 GRAPH = definition(
@@ -59,6 +62,13 @@ async def value(
 ) -> Any:
     words: dict[str, Any] = {"id": run, "event": event, "expression": expression, "node": node, "item": item}
     return (await world.ask(EVALUATE, **words))["execution"]["at"]["evaluate"]
+
+
+@pytest.mark.shows("ES-04")
+def test_every_kind_of_event_is_shown() -> None:
+    kinds = get_args(Event)
+    assert set(TYPES) == set(kinds)
+    assert {kind.value for kind in ExecutionEventType} == set(TYPES.values())
 
 
 @pytest.mark.shows("ES-05", "ES-04")
