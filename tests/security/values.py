@@ -45,6 +45,7 @@ def definition() -> dict[str, Any]:
 WORDS: Mapping[str, Callable[[], Any]] = {
     "after": lambda: None,
     "afterSeq": lambda: 0,
+    "atLeast": lambda: None,
     "avatarUrl": lambda: "https://example.com/a.png",
     "baseRevision": lambda: 1,
     "context": lambda: None,

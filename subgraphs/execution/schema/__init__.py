@@ -11,7 +11,7 @@ from resolvers.ids import parse_id
 from resolvers.problems import AsData, Conflict, Forbidden, Invalid, Missing, Unauthenticated
 from resolvers.scalars import JSON
 from resolvers.schema import federated
-from subgraphs.execution import commands
+from subgraphs.execution import commands, positions
 from subgraphs.execution.domain import Filter
 from subgraphs.execution.schema.executions import (
     Context,
@@ -23,8 +23,17 @@ from subgraphs.execution.schema.executions import (
 )
 from subgraphs.execution.schema.filters import ExecutionFilter
 from subgraphs.execution.schema.happenings import ExecutionEvent
+from subgraphs.execution.schema.lags import Lags
 
 __all__ = ["Context", "schema"]
+
+AtLeast = Annotated[
+    str | None,
+    strawberry.argument(
+        description="The `position` of what a mutation returned: the answer shows at least that, or comes after half a "
+        "second as the error position_not_reached."
+    ),
+]
 
 
 @strawberry.input(description="A start of a published workflow.")
@@ -62,17 +71,26 @@ RerunExecutionResult = Annotated[
 
 
 @strawberry.type
-class Query:
+class Query(Lags):
     @strawberry.field(description="One run.")
-    async def execution(self, info: Info, id: strawberry.ID) -> Execution | None:
-        info.context.caller.must("execution:read")
+    async def execution(self, info: Info, id: strawberry.ID, at_least: AtLeast = None) -> Execution | None:
+        tenant = info.context.caller.must("execution:read")
+        if at_least is not None:
+            await positions.reached(info.context.database, tenant, at_least)
         found = await info.context.heads.load(parse_id(id))
         return Execution.of(found) if found is not None else None
 
     @connection(description="Runs, newest first.")
     async def executions(
-        self, info: Info, filter: ExecutionFilter | None = None, first: int = 20, after: str | None = None
+        self,
+        info: Info,
+        filter: ExecutionFilter | None = None,
+        first: int = 20,
+        after: str | None = None,
+        at_least: AtLeast = None,
     ) -> Connection[Execution] | None:
+        if at_least is not None:
+            await positions.reached(info.context.database, info.context.caller.must("execution:read"), at_least)
         return await listed(info.context, filter.filter() if filter is not None else Filter(), first, after)
 
 

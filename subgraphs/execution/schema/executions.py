@@ -15,7 +15,7 @@ from resolvers.connections import Connection, Page, connection, sized
 from resolvers.ids import parse_id
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.step import Reply
-from subgraphs.execution import lists, measures, queries
+from subgraphs.execution import lists, measures, positions, queries
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
 from subgraphs.execution.schema.moments import Past
@@ -138,6 +138,9 @@ class Execution(Past):
     revision: int | None = strawberry.field(description="The draft's revision it runs; nothing for a release.")
     started_at: DateTime = strawberry.field(description="When it began.")
     finished_at: DateTime | None = strawberry.field(description="When it ended.")
+    position: str = strawberry.field(
+        description="Names what is shown here: send it as `atLeast` with a query to read your own write."
+    )
     duration_ms: float | None = strawberry.field(description="From start to end; nothing while it runs.")
     error: ExecutionError | None = strawberry.field(description="Why it failed, was cancelled or timed out.")
     workflow: Workflow | None = strawberry.field(description="The workflow it runs.")
@@ -190,6 +193,7 @@ class Execution(Past):
             revision=head.revision,
             started_at=head.started_at,
             finished_at=ended,
+            position=positions.of(head),
             duration_ms=(ended - head.started_at) / timedelta(milliseconds=1) if ended is not None else None,
             error=ExecutionError.of(head.error),
             workflow=Workflow(id=strawberry.ID(str(head.workflow))) if head.workflow is not None else None,

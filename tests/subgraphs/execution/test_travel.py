@@ -68,7 +68,7 @@ async def value(
 def test_every_kind_of_event_is_shown() -> None:
     kinds = get_args(Event)
     assert set(TYPES) == set(kinds)
-    assert {kind.value for kind in ExecutionEventType} == set(TYPES.values())
+    assert set(ExecutionEventType.__members__) == set(TYPES.values())
 
 
 @pytest.mark.shows("ES-05", "ES-04")
