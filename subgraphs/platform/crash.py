@@ -1,8 +1,9 @@
 """Crash points: named places of the product where a process can be told to die, for the tests that kill it there.
 
-`LINKFLOW_CRASH_AT=NAME:N` ends the process by SIGKILL when it passes the named place for the N-th time; with `NAME:N:later`
-it counts from SIGUSR1 on, so that the way up is spared. It is refused unless `LINKFLOW_FAULTS` allows faults. The places are listed here and wrapped when a process starts armed; one that
-does not pays nothing, for nothing of this stands in the code it runs. A test checks that every place still exists.
+`LINKFLOW_CRASH_AT=NAME:N` ends the process by SIGKILL when it passes the named place for the N-th time; with
+`NAME:N:later` it counts from SIGUSR1 on, so that the way up is spared. It is refused unless `LINKFLOW_FAULTS` allows
+faults. The places are listed here and wrapped when a process starts armed; one that does not pays nothing, for nothing
+of this stands in the code it runs. A test checks that every place still exists.
 """
 
 from __future__ import annotations

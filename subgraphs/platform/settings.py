@@ -138,6 +138,7 @@ class Settings:
     max_graphql_bytes: int = _setting(8 * MIB, _bytes, "Largest GraphQL request: 8388608, 8MiB")
     max_webhook_bytes: int = _setting(8 * MIB, _bytes, "Largest webhook call")
     claim_check_bytes: int = _setting(MIB, _bytes, "Payloads over this go to the object store")
+    near_cache_bytes: int = _setting(32 * MIB, _bytes, "Stored payloads a process keeps at hand once they were read")
     tenant_filter: bool = _setting(True, _boolean, "Off only in the test of row-level security")
     faults: bool = _setting(False, _boolean, "Whether this process may be told to fail; for tests only")
     crash_at: str = _setting("", str, "NAME:N, the place at whose N-th passing to die; needs LINKFLOW_FAULTS")
