@@ -50,6 +50,8 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str = ""
     group: str = ""
     holds: bool = False
+    terms: dict[str, Any] = {}
+    """What the limit allows, for its keeper."""
 
 
 class Undo(msgspec.Struct, frozen=True, array_like=True):
