@@ -15,11 +15,18 @@ def accepted(inputs: Sequence[Input], value: Mapping[str, Any]) -> tuple[dict[st
     if not inputs:
         return dict(value), []
     given = {name: each for name, each in value.items() if each is not None}
+    defaults = {each.name: each.default for each in inputs if each.default is not None}
+    return {**defaults, **given}, misfits(inputs, given)
+
+
+def misfits(inputs: Sequence[Input], given: Mapping[str, Any], *, expressions: bool = False) -> list[Finding]:
+    """What of the values given does not fit, or is missing. With `expressions`, text with braces fits anywhere."""
+    if not inputs:
+        return []
     schema = {
         "type": "object",
         "additionalProperties": False,
         "properties": {each.name: {"type": each.type} for each in inputs},
         "required": [each.name for each in inputs if each.required and each.default is None],
     }
-    defaults = {each.name: each.default for each in inputs if each.default is not None}
-    return {**defaults, **given}, Checker(schema, expressions=False).findings(given)
+    return Checker(schema, expressions=expressions).findings(given)

@@ -18,9 +18,11 @@ from subgraphs.workflow.domain import (
     Document,
     DraftRun,
     DraftRuns,
+    Known,
     Unsound,
     Workflow,
     Workflows,
+    call_faults,
 )
 
 BULKY = 200
@@ -49,11 +51,12 @@ async def examined(document: Document, catalogue: Catalogue) -> list[Fault]:
     return await asyncio.to_thread(faults_of, definition, catalogue.manifests)
 
 
-async def validate(definition: Any, *, caller: Caller, catalogue: Catalogue) -> list[Fault]:
+async def validate(definition: Any, *, caller: Caller, catalogue: Catalogue, known: Known) -> list[Fault]:
     """All faults, those of shape included."""
     caller.must("workflow:read")
     try:
-        return (await checked(definition, catalogue)).faults
+        found = await checked(definition, catalogue)
+        return [*found.faults, *await call_faults(found.document.definition, known)]
     except Unsound as unsound:
         return list(unsound.faults)
 
@@ -63,9 +66,8 @@ async def create(
 ) -> Workflow:
     caller.must("workflow:write")
     author, _ = caller.signed_in()
-    workflow = Workflow.create(
-        id, name=name, author=author, message=message, document=draft.document, faults=draft.faults
-    )
+    faults = [*draft.faults, *await call_faults(draft.document.definition, workflows)]
+    workflow = Workflow.create(id, name=name, author=author, message=message, document=draft.document, faults=faults)
     await workflows.save(workflow)
     return workflow
 
@@ -77,7 +79,8 @@ async def save_draft(
     caller.must("workflow:write")
     author, _ = caller.signed_in()
     workflow = await workflows.load(id)
-    workflow.save(draft.document, draft.faults, base=base, author=author, message=message)
+    faults = [*draft.faults, *await _calls(workflow, draft.document, workflows)]
+    workflow.save(draft.document, faults, base=base, author=author, message=message)
     await workflows.save(workflow)
     return workflow
 
@@ -89,7 +92,8 @@ async def restore(
     author, _ = caller.signed_in()
     workflow = await workflows.load(id)
     document = await workflows.document(workflow.digest_of(revision))
-    workflow.restore(revision, await examined(document, catalogue), author=author, message=message)
+    faults = [*await examined(document, catalogue), *await _calls(workflow, document, workflows)]
+    workflow.restore(revision, faults, author=author, message=message)
     await workflows.save(workflow)
     return workflow
 
@@ -119,10 +123,10 @@ async def publish(
     workflow = await workflows.load(id)
     chosen = workflow.state.draft if revision is None else revision
     document = await workflows.document(workflow.digest_of(chosen))
-    workflow.documents[document.digest] = document
-    faults = await examined(document, catalogue)
+    faults = [*await examined(document, catalogue), *await _calls(workflow, document, workflows)]
     used = catalogue.used(document.definition)
-    workflow.publish(chosen, faults, used, author=author, name=name, message=message)
+    released = document.released()
+    workflow.publish(chosen, faults, used, document=released, author=author, name=name, message=message)
     await workflows.save(workflow)
     return workflow
 
@@ -174,7 +178,7 @@ async def run_draft(
     workflow.must_run()
     draft = workflow.state.draft
     document = await workflows.document(workflow.digest_of(draft))
-    faults = await examined(document, catalogue)
+    faults = [*await examined(document, catalogue), *await _calls(workflow, document, workflows)]
     if blocking(faults):
         raise Unsound("The draft cannot run as it stands.", tuple(faults), field="input.workflowId")
     run = DraftRun(
@@ -189,6 +193,11 @@ async def run_draft(
         key=_key(key),
     )
     return await drafts.request(run)
+
+
+async def _calls(workflow: Workflow, document: Document, known: Known) -> list[Fault]:
+    """The faults of its calls to other workflows."""
+    return await call_faults(document.definition, known, itself=workflow.id, name=workflow.state.name)
 
 
 def _trigger(definition: Definition, catalogue: Catalogue, wanted: str | None) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, RowMapping, Select, Table, Uuid, and_, func, literal, select, true
+from sqlalchemy import ARRAY, RowMapping, Select, Table, Uuid, and_, func, literal, select, true, tuple_
 
 from subgraphs.platform.database import Reading
-from subgraphs.workflow.storage import tables
+from subgraphs.workflow.domain import Known
+from subgraphs.workflow.storage import KnownWorkflows, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,17 @@ class WorkflowRow:
     release: ReleaseRow | None
 
 
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """A node of a newest release that calls another workflow. `pinned`: the release it calls; none: the newest."""
+
+    workflow: UUID
+    node: str
+    pinned: int | None
+
+
+CallerKey = tuple[UUID, int, tuple[UUID, str] | None]
+"""Who is called, rows to read, the call after which to read."""
 PageKey = tuple[UUID, int, int | None]
 """Workflow, rows to read, number after which to read (newest first)."""
 
@@ -113,6 +125,39 @@ async def release_pages(reading: Reading, keys: Sequence[PageKey]) -> dict[PageK
     """Pages of many workflows' releases, newest first."""
     found = await _pages(reading, tables.release, RELEASE, keys)
     return {key: [ReleaseRow(**row) for row in rows] for key, rows in found.items()}
+
+
+def known(reading: Reading) -> Known:
+    """What can be asked of workflows and their releases."""
+    return KnownWorkflows(reading)
+
+
+async def caller_pages(reading: Reading, keys: Sequence[CallerKey]) -> dict[CallerKey, list[CallRow]]:
+    """Pages of the calls that lead to workflows, from the newest releases of others."""
+    pages: dict[CallerKey, list[CallRow]] = {key: [] for key in keys}
+    for limit, after in dict.fromkeys((limit, after) for _, limit, after in keys):
+        ids = [key[0] for key in keys if key[1:] == (limit, after)]
+        for row in await reading.rows(_callers(reading, ids, limit, after)):
+            values = dict(row)
+            pages[values.pop("callee"), limit, after].append(CallRow(**values))
+    return pages
+
+
+def _callers(reading: Reading, ids: Sequence[UUID], limit: int, after: tuple[UUID, str] | None) -> Select[Any]:
+    call, workflow = tables.call, tables.workflow
+    wanted = select(func.unnest(literal(ids, ARRAY(Uuid))).label("id")).subquery()
+    same = and_(
+        workflow.c.tenant == call.c.tenant, workflow.c.id == call.c.workflow, workflow.c.release == call.c.release
+    )
+    rows = (
+        select(call.c.callee, call.c.workflow, call.c.node, call.c.pinned)
+        .select_from(call.join(workflow, same))
+        .where(reading.tenant_filter(call.c.tenant), call.c.callee == wanted.c.id)
+    )
+    if after is not None:
+        rows = rows.where(tuple_(call.c.workflow, call.c.node) > tuple_(*map(literal, after)))
+    page = rows.order_by(call.c.workflow, call.c.node).limit(limit).lateral()
+    return select(page).select_from(wanted.join(page, true())).order_by(page.c.workflow, page.c.node)
 
 
 async def documents(reading: Reading, digests: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,13 @@
 """A workflow: its aggregate, its changes, its problems. Event-sourced; nothing here does input or output."""
 
+from subgraphs.workflow.domain.calls import (
+    Call,
+    Head,
+    Known,
+    Place,
+    call_faults,
+    calls_of,
+)
 from subgraphs.workflow.domain.changes import (
     AnyChange,
     Change,
@@ -35,12 +43,16 @@ from subgraphs.workflow.domain.workflow import (
 
 __all__ = [
     "AnyChange",
+    "Call",
     "Catalogue",
     "Change",
     "Document",
     "DraftRun",
     "DraftRuns",
     "DraftSaved",
+    "Head",
+    "Known",
+    "Place",
     "Raced",
     "ReleasePublished",
     "RevisionNamed",
@@ -56,6 +68,8 @@ __all__ = [
     "WorkflowRenamed",
     "WorkflowUnarchived",
     "Workflows",
+    "call_faults",
+    "calls_of",
     "named",
     "noted",
 ]

@@ -35,6 +35,15 @@ class Document(msgspec.Struct, frozen=True):
         """From what was stored."""
         return cls.of(body, Definition.parse(body))
 
+    def released(self) -> Document:
+        """What a release of it runs: the same without items that are pinned to nodes, which serve the draft alone."""
+        if all(node.pinned is None for node in self.definition.nodes.values()):
+            return self
+        value = msgspec.json.decode(self.body)
+        for node in value["nodes"]:
+            node.pop("pinned", None)
+        return Document.read(value)
+
     @classmethod
     def of(cls, body: bytes, definition: Definition) -> Document:
         _ = definition.hash  # kept from here on, so that large ones are hashed where they are read

@@ -13,6 +13,7 @@ from uuid import UUID
 from subgraphs.engine.faults import Fault
 from subgraphs.engine.validation import blocking
 from subgraphs.platform.domain import Aggregate, Conflict, Invalid, Missing
+from subgraphs.workflow.domain.calls import Known
 from subgraphs.workflow.domain.changes import (
     AnyChange,
     DraftSaved,
@@ -129,15 +130,17 @@ class Workflow(Aggregate[AnyChange]):
         faults: list[Fault],
         node_types: Mapping[str, Any],
         *,
+        document: Document,
         author: UUID,
         name: str | None,
         message: str,
     ) -> int:
-        """A release of `revision`; its number. Errors among the faults refuse it."""
+        """A release of `revision`; its number. `document` is what it runs. Errors among the faults refuse it."""
         self._must_live()
-        digest = self.digest_of(revision)
+        self.digest_of(revision)
         if blocking(faults):
             raise Unsound(f"Revision {revision} cannot run as it stands.", tuple(faults), field="input.revision")
+        self.documents[document.digest] = document
         self.record(
             ReleasePublished(
                 author=author,
@@ -145,7 +148,7 @@ class Workflow(Aggregate[AnyChange]):
                 revision=revision,
                 name=named(name) if name is not None else None,
                 message=noted(message),
-                digest=digest,
+                digest=document.digest,
                 node_types=dict(node_types),
             )
         )
@@ -210,8 +213,8 @@ class Workflow(Aggregate[AnyChange]):
                 state.deleted = True
 
 
-class Workflows(Protocol):
-    """Where workflows are kept, within one transaction of one tenant."""
+class Workflows(Known, Protocol):
+    """Where workflows are kept, within one transaction of one tenant, with what is known of them all."""
 
     async def load(self, id: UUID) -> Workflow:
         """As of the last change; raises Missing."""

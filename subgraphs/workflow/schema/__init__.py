@@ -60,7 +60,10 @@ class Query:
         caller = info.context.caller
         caller.must("workflow:read")
         catalogue = await info.context.catalogue()
-        return ValidationReport.of(await commands.validate(input.definition, caller=caller, catalogue=catalogue))
+        async with info.context.reading() as reading:
+            known = queries.known(reading)
+            faults = await commands.validate(input.definition, caller=caller, catalogue=catalogue, known=known)
+        return ValidationReport.of(faults)
 
 
 @strawberry.type

@@ -34,6 +34,7 @@ class Context:
     documents: DataLoader[str, Any]
     revisions: DataLoader[queries.PageKey, list[queries.RevisionRow] | None]
     releases: DataLoader[queries.PageKey, list[queries.ReleaseRow] | None]
+    callers: DataLoader[queries.CallerKey, list[queries.CallRow] | None]
 
     @classmethod
     def of(
@@ -61,4 +62,5 @@ class Context:
             documents=batched(queries.documents),
             revisions=batched(queries.revision_pages),
             releases=batched(queries.release_pages),
+            callers=batched(queries.caller_pages),
         )

@@ -1,7 +1,7 @@
 """What Workflow shows: workflows, revisions, releases, faults."""
 
 from enum import Enum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import strawberry
@@ -159,6 +159,24 @@ class Release:
         )
 
 
+@strawberry.type(description="A node of a workflow's newest release that calls another workflow.")
+class WorkflowCall:
+    node: str = strawberry.field(description="Id of the node that calls.")
+    release: int | None = strawberry.field(description="The release it calls; nothing: whatever is newest.")
+    caller_id: strawberry.Private[UUID]
+
+    @strawberry.field(description="The workflow that calls.")
+    async def workflow(
+        self, info: Info
+    ) -> Annotated["Workflow", strawberry.lazy("subgraphs.workflow.schema.types")] | None:
+        row = await info.context.workflows.load(self.caller_id)
+        return Workflow.of(row) if row else None
+
+    @classmethod
+    def of(cls, row: queries.CallRow) -> Self:
+        return cls(node=row.node, release=row.pinned, caller_id=row.workflow)
+
+
 @strawberry.federation.type(keys=["id"], description="A graph of nodes that can be run: a draft, and releases of it.")
 class Workflow:
     id: strawberry.ID = strawberry.field(description="Stable and opaque.")
@@ -185,6 +203,12 @@ class Workflow:
         page = Page.of(first, after)
         rows = await info.context.releases.load((UUID(self.id), page.limit, _number(page)))
         return Connection.of(page, rows or [], node=Release.of, key=lambda row: [row.number])
+
+    @connection(description="Who calls it: nodes of the newest releases of other workflows.")
+    async def callers(self, info: Info, first: int = 20, after: str | None = None) -> Connection[WorkflowCall] | None:
+        page = Page.of(first, after)
+        rows = await info.context.callers.load((UUID(self.id), page.limit, _call(page)))
+        return Connection.of(page, rows or [], node=WorkflowCall.of, key=lambda row: [str(row.workflow), row.node])
 
     @classmethod
     def of(cls, row: queries.WorkflowRow) -> Self:
@@ -216,6 +240,19 @@ def _number(page: Page) -> int | None:
     match page.after:
         case [int(number)] if not isinstance(number, bool) and 0 <= number < 2**31:
             return number
+    raise foreign_cursor()
+
+
+def _call(page: Page) -> tuple[UUID, str] | None:
+    """The workflow and node inside a cursor."""
+    match page.after:
+        case None:
+            return None
+        case [str(workflow), str(node)]:
+            try:
+                return parse_id(workflow), node.replace("\0", "")
+            except MalformedId:
+                pass
     raise foreign_cursor()
 
 

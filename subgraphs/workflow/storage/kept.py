@@ -20,6 +20,7 @@ from subgraphs.platform.objects import Objects, Ref
 from subgraphs.workflow import events
 from subgraphs.workflow.domain import Document, DraftRun, ReleasePublished, Workflow
 from subgraphs.workflow.storage import tables
+from subgraphs.workflow.storage.known import KnownWorkflows
 from subgraphs.workflow.storage.projections import project
 from subgraphs.workflow.storage.store import EventStore
 
@@ -47,10 +48,11 @@ class Outward:
         return found.json()
 
 
-class KeptWorkflows:
+class KeptWorkflows(KnownWorkflows):
     """`domain.Workflows` and `domain.DraftRuns` within one transaction."""
 
     def __init__(self, transaction: Transaction, tenant: UUID, outward: Outward) -> None:
+        super().__init__(transaction)
         self._transaction = transaction
         self._tenant = tenant
         self._outward = outward

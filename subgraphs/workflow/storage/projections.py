@@ -20,6 +20,7 @@ from subgraphs.workflow.domain import (
     WorkflowArchived,
     WorkflowCreated,
     WorkflowDeleted,
+    calls_of,
 )
 from subgraphs.workflow.storage import tables
 
@@ -28,12 +29,19 @@ async def project(transaction: Transaction, tenant: UUID, workflow: Workflow, at
     """Brings the read tables up to the workflow's fresh changes."""
     created = [each for each in workflow.fresh if isinstance(each, WorkflowCreated)]
     if any(isinstance(each, WorkflowDeleted) for each in workflow.fresh):
-        for table, column in ((tables.release, "workflow"), (tables.revision, "workflow"), (tables.workflow, "id")):
+        for table, column in (
+            (tables.call, "workflow"),
+            (tables.release, "workflow"),
+            (tables.revision, "workflow"),
+            (tables.workflow, "id"),
+        ):
             await transaction.execute(delete(table).where(*_mine(table, tenant, **{column: workflow.id})))
         return
     await _head(transaction, tenant, workflow, at, created)
     for change in workflow.fresh:
         await _part(transaction, tenant, workflow.id, change, at)
+        if isinstance(change, ReleasePublished):
+            await _calls(transaction, tenant, workflow, change)
 
 
 async def _head(
@@ -82,6 +90,14 @@ async def _part(transaction: Transaction, tenant: UUID, workflow: UUID, change: 
             return
     whose = {"tenant": tenant, "workflow": workflow, "author": change.author, "at": at}
     await transaction.execute(insert(table).values(**whose, **values))
+
+
+async def _calls(transaction: Transaction, tenant: UUID, workflow: Workflow, change: ReleasePublished) -> None:
+    calls = calls_of(workflow.documents[change.digest].definition)
+    if calls:
+        whose = {"tenant": tenant, "workflow": workflow.id, "release": change.release}
+        rows = [{**whose, "node": each.node, "callee": each.callee, "pinned": each.release} for each in calls]
+        await transaction.execute(insert(tables.call).values(rows))
 
 
 def _mine(table: Table, tenant: UUID, **key: Any) -> list[ColumnElement[bool]]:

@@ -90,6 +90,18 @@ release = Table(
     Column("webhook_at", DateTime(timezone=True)),
 )
 
+call = Table(
+    "call",
+    metadata,
+    _key("tenant", Uuid),
+    _key("workflow", Uuid),
+    _key("release", Integer),
+    _key("node", Text),
+    Column("callee", Uuid, nullable=False),
+    Column("pinned", Integer),
+)
+"""Which workflow a node of a release calls, and which release of it; none: the newest."""
+
 draft_run = Table(
     "draft_run",
     metadata,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from subgraphs.platform.domain import Event
 from subgraphs.platform.server import ground_opened
 from subgraphs.platform.settings import Settings
 from subgraphs.workflow import service
-from tests.subgraphs.workflow.workflow_graph import Graph, announced, digest, eventually
+from tests.subgraphs.workflow.workflow_graph import Graph, Heard, announced, digest, eventually
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +27,39 @@ async def graph(settings: Settings) -> AsyncIterator[Graph]:
 
         await eventually(ready)
         yield found
+
+
+KINDS = [f"workflow.workflow.{verb}.v1" for verb in ("created", "renamed", "archived", "unarchived", "deleted")]
+KINDS += ["workflow.draft.saved.v1", "workflow.draft.requested.v1", "workflow.release.published.v1"]
+
+
+@pytest.fixture
+def heard(graph: Graph) -> Iterator[Heard]:
+    found = Heard()
+    stop = graph.ground.bus.listen(KINDS, found.events.append)
+    yield found
+    stop()
+
+
+@pytest.fixture
+def holders(graph: Graph) -> Iterator[list[str]]:
+    """Says at once that whoever is on the list holds a release, as Execution and Webhook do."""
+    names = ["execution", "webhook"]
+    tasks: set[asyncio.Task[None]] = set()
+
+    def answer(event: Event) -> None:
+        held = [
+            Event(
+                type=f"{name}.release.held.v1",
+                subject=event.subject,
+                data={"workflowId": event.data["workflowId"], "release": event.data["release"]},
+                tenant=event.tenant,
+                partition=event.partition,
+            )
+            for name in names
+        ]
+        tasks.add(asyncio.get_running_loop().create_task(graph.ground.bus.publish(*held)))
+
+    stop = graph.ground.bus.listen(["workflow.release.published.v1"], answer)
+    yield names
+    stop()

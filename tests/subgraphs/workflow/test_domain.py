@@ -63,7 +63,7 @@ class Histories(RuleBasedStateMachine):
     @rule(revision=revisions, faulty=st.booleans())
     def publish(self, revision: int, faulty: bool) -> None:
         faults = [ERROR] if faulty else []
-        words: dict[str, Any] = {"author": AUTHOR, "name": None, "message": ""}
+        words: dict[str, Any] = {"document": DOCUMENTS[0], "author": AUTHOR, "name": None, "message": ""}
         if self.attempt(lambda: self.workflow.publish(revision, faults, {}, **words), Missing, Unsound):
             assert not faulty
             self.releases.append(revision)
@@ -116,7 +116,7 @@ def test_a_stale_save_says_what_is_newest() -> None:
 def test_warnings_do_not_keep_a_revision_from_being_published() -> None:
     workflow = Workflow.create(uuid7(), name="F", author=AUTHOR, message="", document=DOCUMENTS[0], faults=[])
     warning = Fault(code="respond.unheard", message="Nobody waits.", severity="warning")
-    assert workflow.publish(1, [warning], {}, author=AUTHOR, name=None, message="") == 1
+    assert workflow.publish(1, [warning], {}, document=DOCUMENTS[0], author=AUTHOR, name=None, message="") == 1
 
 
 @pytest.mark.shows("WF-12")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from subgraphs.platform.domain import Caller, Event, uuid7
+from subgraphs.platform.domain import Caller, uuid7
 from subgraphs.platform.objects import Ref
 from tests.subgraphs.workflow.workflow_graph import (
     MANIFESTS,
     PROBLEM,
     Graph,
+    Heard,
     announced,
     caller,
     digest,
@@ -29,56 +29,6 @@ RUN = f"""mutation($input: RunDraftInput!) {{ runDraft(input: $input) {{ __typen
   ... on DraftRun {{ execution {{ id }} }} {PROBLEM} ... on InvalidDefinition {{ faults {{ code }} }} }} }}"""
 READ = """query($id: ID!) { workflow(id: $id) { draft { number definition } currentRelease { number definition
   activation { state execution webhook } } releases { edges { node { number revision name definition } } } } }"""
-
-
-class Heard:
-    """What the subgraph published since the test began."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    async def one(self, kind: str) -> Event:
-        async def found() -> Event | None:
-            return next((event for event in self.events if event.type == kind), None)
-
-        event: Event = await eventually(found)
-        return event
-
-
-KINDS = [f"workflow.workflow.{verb}.v1" for verb in ("created", "renamed", "archived", "unarchived", "deleted")]
-KINDS += ["workflow.draft.saved.v1", "workflow.draft.requested.v1", "workflow.release.published.v1"]
-
-
-@pytest.fixture
-def heard(graph: Graph) -> Iterator[Heard]:
-    found = Heard()
-    stop = graph.ground.bus.listen(KINDS, found.events.append)
-    yield found
-    stop()
-
-
-@pytest.fixture
-def holders(graph: Graph) -> Iterator[list[str]]:
-    """Says at once that whoever is on the list holds a release, as Execution and Webhook do."""
-    names = ["execution", "webhook"]
-    tasks: set[asyncio.Task[None]] = set()
-
-    def answer(event: Event) -> None:
-        held = [
-            Event(
-                type=f"{name}.release.held.v1",
-                subject=event.subject,
-                data={"workflowId": event.data["workflowId"], "release": event.data["release"]},
-                tenant=event.tenant,
-                partition=event.partition,
-            )
-            for name in names
-        ]
-        tasks.add(asyncio.get_running_loop().create_task(graph.ground.bus.publish(*held)))
-
-    stop = graph.ground.bus.listen(["workflow.release.published.v1"], answer)
-    yield names
-    stop()
 
 
 async def publish(graph: Graph, by: Caller, workflow: str, **more: Any) -> Any:

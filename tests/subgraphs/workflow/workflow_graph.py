@@ -102,3 +102,17 @@ async def digest(ground: Ground) -> str | None:
     """Of the catalogue the subgraph knows."""
     async with ground.database.read(None) as reading:
         return await Catalogues().digest(reading)
+
+
+class Heard:
+    """What the subgraph published since the test began."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def one(self, kind: str) -> Event:
+        async def found() -> Event | None:
+            return next((event for event in self.events if event.type == kind), None)
+
+        event: Event = await eventually(found)
+        return event
