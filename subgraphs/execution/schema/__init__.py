@@ -8,10 +8,8 @@ import strawberry
 
 from resolvers.connections import Connection, connection
 from resolvers.ids import parse_id
-from resolvers.problems import AsData, Conflict, Forbidden, Invalid, Missing, Unauthenticated
-from resolvers.scalars import JSON
 from resolvers.schema import federated
-from subgraphs.execution import commands, positions
+from subgraphs.execution import positions
 from subgraphs.execution.domain import Filter
 from subgraphs.execution.schema.executions import (
     Context,
@@ -24,6 +22,7 @@ from subgraphs.execution.schema.executions import (
 from subgraphs.execution.schema.filters import ExecutionFilter
 from subgraphs.execution.schema.happenings import ExecutionEvent
 from subgraphs.execution.schema.lags import Lags
+from subgraphs.execution.schema.starting import Starting
 
 __all__ = ["Context", "schema"]
 
@@ -33,40 +32,6 @@ AtLeast = Annotated[
         description="The `position` of what a mutation returned: the answer shows at least that, or comes after half a "
         "second as the error position_not_reached."
     ),
-]
-
-
-@strawberry.input(description="A start of a published workflow.")
-class StartExecutionInput:
-    workflow_id: strawberry.ID = strawberry.field(description="The workflow.")
-    release: int | None = strawberry.field(default=None, description="One of its releases; the newest if left out.")
-    input: JSON | None = strawberry.field(default=None, description="An object with the inputs the workflow declares.")
-    trigger: str | None = strawberry.field(default=None, description="The trigger node to begin at.")
-    idempotency_key: str | None = strawberry.field(
-        default=None, description="The same key and input give the same run; another input is a Conflict. Kept 48 h."
-    )
-
-
-@strawberry.input(description="A run to stop.")
-class CancelExecutionInput:
-    execution_id: strawberry.ID = strawberry.field(description="The run.")
-    reason: str | None = strawberry.field(default=None, description="Why, for those who read its history.")
-
-
-@strawberry.input(description="A run to repeat.")
-class RerunExecutionInput:
-    execution_id: strawberry.ID = strawberry.field(description="The run to repeat; it stays as it is.")
-    idempotency_key: str | None = strawberry.field(default=None, description="The same key gives the same new run.")
-
-
-StartExecutionResult = Annotated[
-    Execution | Invalid | Missing | Conflict | Forbidden | Unauthenticated, strawberry.union("StartExecutionResult")
-]
-CancelExecutionResult = Annotated[
-    Execution | Invalid | Missing | Conflict | Forbidden | Unauthenticated, strawberry.union("CancelExecutionResult")
-]
-RerunExecutionResult = Annotated[
-    Execution | Invalid | Missing | Conflict | Forbidden | Unauthenticated, strawberry.union("RerunExecutionResult")
 ]
 
 
@@ -95,35 +60,8 @@ class Query(Lags):
 
 
 @strawberry.type
-class Mutation:
-    @strawberry.mutation(extensions=[AsData()], description="Starts a run of a published workflow.")
-    async def start_execution(self, info: Info, input: StartExecutionInput) -> StartExecutionResult | None:
-        begun = await commands.start(
-            info.context.caller,
-            info.context.at_desk(),
-            workflow=parse_id(input.workflow_id, "workflowId"),
-            release=input.release,
-            input=input.input,
-            key=input.idempotency_key,
-            trigger=input.trigger,
-        )
-        return Execution.of(begun)
-
-    @strawberry.mutation(
-        extensions=[AsData()],
-        description="Stops a run; steps under way are killed. Waits up to 2 s for that: a run whose owner is busy or "
-        "just died may still show its status of before, and `executionEvents` tells when it is CANCELLED.",
-    )
-    async def cancel_execution(self, info: Info, input: CancelExecutionInput) -> CancelExecutionResult | None:
-        run = parse_id(input.execution_id, "executionId")
-        head = await commands.cancel(info.context.caller, info.context.at_desk(), id=run, reason=input.reason)
-        return Execution.of(head)
-
-    @strawberry.mutation(extensions=[AsData()], description="Runs the same again: definition, trigger and items.")
-    async def rerun_execution(self, info: Info, input: RerunExecutionInput) -> RerunExecutionResult | None:
-        run = parse_id(input.execution_id, "executionId")
-        head = await commands.rerun(info.context.caller, info.context.at_desk(), id=run, key=input.idempotency_key)
-        return Execution.of(head)
+class Mutation(Starting):
+    pass
 
 
 @strawberry.type
