@@ -10,6 +10,7 @@ import msgspec
 
 from subgraphs.engine.run import Run
 from subgraphs.engine.step import Reply
+from subgraphs.execution.limits import events as limits
 from subgraphs.platform.domain import Event
 from subgraphs.platform.facts import Read, Told
 
@@ -78,6 +79,7 @@ PUBLISHED: dict[str, type[Told]] = {
     REQUESTED: StartRequested,
     REPLIED: ReplyMade,
     FINISHED: RunFinished,
+    **limits.PUBLISHED,
 }
 
 

@@ -14,6 +14,7 @@ from subgraphs.engine.step import Executor
 from subgraphs.execution import consumers, events, queries
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
+from subgraphs.execution.limits import wiring
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner
 from subgraphs.execution.runner.loading import Loading, Plans
@@ -48,8 +49,10 @@ class Service:
             loading=self.loading,
             limit=ground.settings.claim_check_bytes,
             told=self._told,
+            turns=wiring.turns(ground.settings),
             span=lambda: ground.telemetry.span if ground.telemetry.tracer is not None else None,
         )
+        self.keeper = wiring.keeper(ground, self.runner.clock, self._woken)
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
         self.ends = Waiting(ground.bus, {events.FINISHED}, key=lambda event: event.subject)
 
@@ -85,6 +88,7 @@ class Service:
             await self._remote.open()
         self._sweep = Sweep(self.runner, self.loading().store)
         self._sweep.start()
+        await self.keeper.start()
         self.watching.start()
 
     def _drain(self) -> None:
@@ -97,6 +101,7 @@ class Service:
         await self.runner.drain(GRACE)
         if self._sweep is not None:
             await self._sweep.stop()
+        await self.keeper.stop()
         if self._remote is not None:
             await self._remote.close()
 
@@ -127,4 +132,5 @@ def build(ground: Ground) -> Subgraph:
     service = Service(ground)
     service.register()
     ground.ports["execution"] = service.runner
+    ground.ports["keeper"] = service.keeper
     return Subgraph("execution", schema, service.context, start=service.start, stop=service.stop)

@@ -13,6 +13,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import UUID
 
 from subgraphs.platform.domain import Invalid
 from subgraphs.platform.postgres import PORT, Place, short_folder
@@ -73,6 +74,15 @@ def _targets(text: str) -> tuple[str, ...]:
     return tuple(_target(part) for part in _list(text))
 
 
+def _weights(text: str) -> tuple[str, ...]:
+    for part in _list(text):
+        name, _, weight = part.partition("=")
+        if not 0.01 <= float(weight) <= 1000:
+            raise ValueError("a weight is between 0.01 and 1000")
+        UUID(name)
+    return _list(text)
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
@@ -124,7 +134,9 @@ class Settings:
     log_format: str = _setting("auto", _one_of("auto", "json", "console"), "auto: console on a terminal, else json")
     otel_endpoint: str | None = _setting(None, _url, "OTLP/HTTP collector for spans; unset: no spans are made")
     executor_url: str = _setting("http://127.0.0.1:8007", _url, "Where Execution finds an Executor served elsewhere")
-    executor_workers: int = _setting(64, _positive, "Steps of one process that run at the same time")
+    executor_workers: int = _setting(256, _positive, "Steps an Executor runs at the same time")
+    worker_bodies: int = _setting(256, _positive, "Steps of one worker at the same time, shared by its tenants")
+    tenant_weights: tuple[str, ...] = _setting((), _weights, "Tenants' shares of a worker, 1 if not named: ID=3,ID=0.5")
     sandbox_workers: int = _setting(2, _positive, "Worker processes for code nodes")
     access_token_minutes: int = _setting(15, _positive, "Life of an access token, at most 60")
     refresh_token_days: int = _setting(30, _positive, "Life of a session that is not used")

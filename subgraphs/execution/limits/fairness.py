@@ -8,8 +8,9 @@ hold fewer than these few: whoever floods a worker leaves the door open for othe
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 Go = Callable[[], None]
@@ -39,10 +40,11 @@ class Entry:
 
 
 class Turns:
-    """The places of one worker."""
+    """The places of one worker. A tenant that `weights` does not name counts as one."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, weights: Mapping[Hashable, float] | None = None) -> None:
         self.places = places
+        self.weights = dict(weights or {})
         self.spare = places // SPARE
         self.free = places
         self.waiting = 0
@@ -81,14 +83,10 @@ class Turns:
         if not share.held and not share.left:
             del self._shares[entry.tenant]
 
-    def weigh(self, tenant: Hashable, weight: float) -> None:
-        """From now on the tenant counts so much; 1 is usual."""
-        self._share(tenant).weight = weight
-
     def _share(self, tenant: Hashable) -> Share:
         found = self._shares.get(tenant)
         if found is None:
-            found = self._shares[tenant] = Share(served=self._served)
+            found = self._shares[tenant] = Share(self.weights.get(tenant, 1.0), served=self._served)
         return found
 
     def _may(self, share: Share) -> bool:
@@ -123,3 +121,23 @@ class Turns:
     def queue(self) -> Iterator[tuple[Hashable, int, int]]:
         """(tenant, places held, bodies waiting) of every tenant here."""
         return ((tenant, share.held, share.left) for tenant, share in self._shares.items())
+
+
+async def turn(turns: Turns, tenant: Hashable, priority: int) -> Entry:
+    """Waits for a place, if there is none; whoever has it gives it back by `turns.leave`. Who is cancelled while
+    waiting has none."""
+    ready: asyncio.Future[None] | None = None
+
+    def go() -> None:
+        if ready is not None and not ready.done():
+            ready.set_result(None)
+
+    entry = turns.enter(tenant, priority, go)
+    if entry.go is not None:
+        ready = asyncio.get_running_loop().create_future()
+        try:
+            await ready
+        except asyncio.CancelledError:
+            turns.leave(entry)
+            raise
+    return entry

@@ -17,6 +17,7 @@ import structlog
 from subgraphs.engine.run import Command, Complete, Event, Recover, Run, StepStarted
 from subgraphs.engine.run.commands import Fail
 from subgraphs.engine.step import Executor, StepError
+from subgraphs.execution.limits.fairness import Turns, turn
 from subgraphs.execution.runner import bodies
 from subgraphs.execution.runner.live import Cut, Live, complete, cut, ending
 from subgraphs.execution.runner.loading import Loading, Stored
@@ -29,6 +30,7 @@ log = structlog.get_logger("linkflow.execution")
 SLICE = 0.01  # seconds of pure steps before others get their turn
 KEEP = 2_000_000  # microseconds: a run whose next timer is farther away leaves memory
 BATCH = 100
+PLACES = 256  # bodies at the same time, unless somebody says otherwise
 AGAIN = 0.5  # seconds before a run is read again after its commit failed
 Told = Callable[[Run, int, Sequence[Event]], None]
 
@@ -48,10 +50,12 @@ class Runner:
         limit: int,
         told: Told,
         span: Callable[[], bodies.Span | None] = lambda: None,
+        turns: Turns | None = None,
     ) -> None:
         self._executor, self._loading = executor, loading
         self.writer, self.leases, self.objects, self.clock = writer, leases, objects, clock
         self.limit, self.told, self.span = limit, told, span
+        self.turns = turns or Turns(PLACES)
         self.runs: dict[UUID, Live] = {}
         self.draining = False
         self._drained: asyncio.Task[None] | None = None
@@ -237,7 +241,11 @@ class Runner:
         live.names = live.names or bodies.names(run)
         asked = bodies.request(run, run.plan.nodes[node], attempt, self.clock.now(), live.names)
         try:
-            outcome, took = await bodies.outside(self._executor(), asked, self.clock.ticks, self.span())
+            place = await turn(self.turns, run.tenant, run.started.priority if run.started is not None else 0)
+            try:
+                outcome, took = await bodies.outside(self._executor(), asked, self.clock.ticks, self.span())
+            finally:
+                self.turns.leave(place)
         except asyncio.CancelledError:
             live.bodies.pop(node, None)
             self._unless_busy(live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 
 import pytest
 from hypothesis import given
@@ -14,14 +15,11 @@ from subgraphs.execution.limits.fairness import Entry, Go, Turns
 class Worker:
     """Bodies that run until told to end, in the order they were let in."""
 
-    def __init__(self, places: int, **weights: float) -> None:
-        self.turns = Turns(places)
+    def __init__(self, places: int, weights: dict[Hashable, float] | None = None) -> None:
+        self.turns = Turns(places, weights)
         self.begun: list[str] = []
         self.running: list[tuple[str, Entry]] = []
         self.order: list[Entry] = []
-        for tenant, weight in weights.items():
-            self.hold(tenant)
-            self.turns.weigh(tenant, weight)
 
     def hold(self, name: str, priority: int = 0) -> Entry:
         """`name` begins with its tenant's letter."""
@@ -82,7 +80,7 @@ def test_the_next_free_place_goes_to_who_holds_fewest() -> None:
 
 @pytest.mark.shows("EX-16")
 def test_weights_are_kept() -> None:
-    worker = Worker(8, a=3, b=1)  # seven of them for everybody
+    worker = Worker(8, {"a": 3, "b": 1})  # seven of them for everybody
     for number in range(400):
         worker.hold(f"a{number}")
         worker.hold(f"b{number}")
