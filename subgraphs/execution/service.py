@@ -14,6 +14,7 @@ from subgraphs.engine.step import Executor
 from subgraphs.execution import consumers, events, queries
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
+from subgraphs.execution.invariants import Invariants
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner
 from subgraphs.execution.runner.loading import Loading, Plans
@@ -51,6 +52,9 @@ class Service:
             span=lambda: ground.telemetry.span if ground.telemetry.tracer is not None else None,
         )
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
+        self.invariants = Invariants(
+            ground.database, ground.leases, self.loading, lambda: self.runner.runs, ground.telemetry.metrics.registry
+        )
         self.ends = Waiting(ground.bus, {events.FINISHED}, key=lambda event: event.subject)
 
     def register(self) -> None:
@@ -86,6 +90,7 @@ class Service:
         self._sweep = Sweep(self.runner, self.loading().store)
         self._sweep.start()
         self.watching.start()
+        self.invariants.start()
 
     def _drain(self) -> None:
         """The process was told to end: partitions go back as their last bodies end."""
@@ -94,6 +99,7 @@ class Service:
     async def stop(self) -> None:
         """Streams end, timers rest, bodies get a grace; what remains is the next owner's."""
         await self.watching.stop()
+        await self.invariants.stop()
         await self.runner.drain(GRACE)
         if self._sweep is not None:
             await self._sweep.stop()
@@ -127,4 +133,5 @@ def build(ground: Ground) -> Subgraph:
     service = Service(ground)
     service.register()
     ground.ports["execution"] = service.runner
+    ground.ports["invariants"] = service.invariants
     return Subgraph("execution", schema, service.context, start=service.start, stop=service.stop)
