@@ -82,8 +82,8 @@ async def lateness(home: str, workflow: str) -> list[float]:
     connection = await asyncpg.connect(Settings.load({"LINKFLOW_HOME": home}).dsn("lf_admin"))
     try:
         rows = await connection.fetch(
-            "select j.run, j.data from execution.journal j join execution.run r on (r.tenant, r.id) = (j.tenant, j.run) "
-            "where r.workflow = $1::uuid order by j.run, j.version",
+            "select j.run, j.data from execution.journal j join execution.run r on r.tenant = j.tenant and "
+            "r.id = j.run where r.workflow = $1::uuid order by j.run, j.version",
             workflow,
         )
     finally:
