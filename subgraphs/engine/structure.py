@@ -90,22 +90,25 @@ def _compensations(graph: Graph) -> Iterator[Fault]:
         return
     nodes = graph.definition.nodes
     named = Counter(node.settings.compensate for node in nodes.values())
+    triggers = frozenset(graph.triggers)
     for index, node in enumerate(nodes.values()):
         target = node.settings.compensate
-        if target is not None and (found := _compensation(graph, node, target, named[target])):
+        if target is not None and (found := _compensation(graph, node, target, named[target], triggers)):
             code, message, step = found
             place = pointer("nodes", index, "settings", "compensate")
             yield Fault(code=code, message=f"Node {node.id}: {message}", pointer=place, node=node.id, next_step=step)
 
 
-def _compensation(graph: Graph, node: Node, target: str, named: int) -> tuple[str, str, str] | None:
+def _compensation(
+    graph: Graph, node: Node, target: str, named: int, triggers: frozenset[str]
+) -> tuple[str, str, str] | None:
     nodes = graph.definition.nodes
     if target not in nodes:
         return "compensate.unknown", f"there is no node {target} to undo it.", "Name a node of this workflow."
     if target == node.id or nodes[target].settings.compensate is not None:
         step = "Let a node of its own undo it, which nothing undoes in turn."
         return "compensate.nested", f"{target} is itself undone by a node.", step
-    if target in graph.triggers:
+    if target in triggers:
         return "compensate.trigger", f"{target} starts executions; it undoes nothing.", "Name another node."
     if graph.incoming[target] or graph.outgoing[target]:
         step = f"Remove the connections of {target}: it gets what {node.id} put out."

@@ -14,6 +14,7 @@ from subgraphs.engine.step import Executor
 from subgraphs.execution import consumers, events, queries
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
+from subgraphs.execution.invariants import Invariants
 from subgraphs.execution.limits import wiring
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner
@@ -54,6 +55,9 @@ class Service:
         )
         self.keeper = wiring.keeper(ground, self.runner.clock, self._woken)
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
+        self.invariants = Invariants(
+            ground.database, ground.leases, self.loading, lambda: self.runner.runs, ground.telemetry.metrics.registry
+        )
         self.ends = Waiting(ground.bus, {events.FINISHED}, key=lambda event: event.subject)
 
     def register(self) -> None:
@@ -90,6 +94,7 @@ class Service:
         self._sweep.start()
         await self.keeper.start()
         self.watching.start()
+        self.invariants.start()
 
     def _drain(self) -> None:
         """The process was told to end: partitions go back as their last bodies end."""
@@ -98,6 +103,7 @@ class Service:
     async def stop(self) -> None:
         """Streams end, timers rest, bodies get a grace; what remains is the next owner's."""
         await self.watching.stop()
+        await self.invariants.stop()
         await self.runner.drain(GRACE)
         if self._sweep is not None:
             await self._sweep.stop()
@@ -133,4 +139,5 @@ def build(ground: Ground) -> Subgraph:
     service.register()
     ground.ports["execution"] = service.runner
     ground.ports["keeper"] = service.keeper
+    ground.ports["invariants"] = service.invariants
     return Subgraph("execution", schema, service.context, start=service.start, stop=service.stop)

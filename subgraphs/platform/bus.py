@@ -21,11 +21,12 @@ from uuid import UUID
 import asyncpg
 
 from subgraphs.platform import cursors, eventlog
-from subgraphs.platform.database import Database, Published
+from subgraphs.platform.database import Database, Published, Transaction
 from subgraphs.platform.delivery import Consumer, Handle, NotOwned, Reader, Round, unreachable
 from subgraphs.platform.domain import Event
 from subgraphs.platform.leases import TOPIC as LEASES
 from subgraphs.platform.leases import Lease, Leases
+from subgraphs.platform.upcasting import Change, Upcasts
 from subgraphs.platform.writer import Ingress, Prepared, Unit, Writer
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Starter:
 
     @property
     def types(self) -> frozenset[str]:
-        return self.preparer.types
+        return self.bus.upcasts.former(self.preparer.types)
 
     @property
     def head_table(self) -> str | None:
@@ -84,7 +85,7 @@ class Starter:
 
     async def attempt(self, event: Event) -> None:
         """Begins the event's stream, unless it has begun."""
-        bus = self.bus
+        bus, event = self.bus, self.bus.upcasts.newest(event)
         if (under_way := bus.preparing.get(event.id)) is not None and await asyncio.shield(under_way):
             return
         lease = bus.leases.owned.get(event.partition)
@@ -123,6 +124,7 @@ class Bus:
         self.settings = settings
         self.retention = RETENTION
         self.preparing: dict[UUID, asyncio.Future[bool]] = {}
+        self.upcasts = Upcasts()
         self._readers: dict[str, Reader] = {}
         self._by_type: dict[str, list[Reader]] = {}
         self._starters: dict[str, Starter] = {}
@@ -144,7 +146,17 @@ class Bus:
     def consume(self, name: str, types: Iterable[str], handle: Handle) -> None:
         """`handle(event, transaction)` has one effect per event: it runs in one transaction with the event's inbox row,
         as lf_api under the event's tenant. Events of one subject come in order, one at a time."""
-        self._read(Consumer(name, frozenset(types), handle, self.database))
+
+        async def newest(event: Event, transaction: Transaction) -> None:
+            await handle(self.upcasts.newest(event), transaction)
+
+        self._read(Consumer(name, self.upcasts.former(types), newest, self.database))
+
+    def upcast(self, old: str, new: str, change: Change) -> None:
+        """Has events of an old version read as the new one (upcasting.py). Before anybody registers for the new one."""
+        if self._readers or self._listeners:
+            raise ValueError(f"{old} is declared too late: somebody may have registered for {new}")
+        self.upcasts.declare(old, new, change)
 
     def prepare(self, preparer: Preparer) -> None:
         starter = Starter(preparer, self)
@@ -165,13 +177,17 @@ class Bus:
     def listen(self, types: Iterable[str], callback: Listener) -> Callable[[], None]:
         """`callback(event)` is called, soon and once, for events committed from now on in any process. It must not
         block. Returns what ends it. Nothing is kept for listeners: who must not miss anything consumes."""
-        wanted = frozenset(types)
+        wanted = self.upcasts.former(types)
+
+        def newest(event: Event) -> None:
+            callback(self.upcasts.newest(event))
+
         for kind in wanted:
-            self._listeners.setdefault(kind, []).append(callback)
+            self._listeners.setdefault(kind, []).append(newest)
 
         def stop() -> None:
             for kind in wanted:
-                self._listeners[kind].remove(callback)
+                self._listeners[kind].remove(newest)
 
         return stop
 

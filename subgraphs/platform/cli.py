@@ -6,15 +6,17 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from subgraphs.platform.domain import Invalid, Problem
+from subgraphs.platform.cli_bus import bus
+from subgraphs.platform.domain import Invalid
 from subgraphs.platform.settings import CHECKOUT, Settings
+from subgraphs.platform.telling import guarded
 
 Found = TypeVar("Found")
 WORKING = ("execution", "executor")
@@ -39,6 +41,7 @@ main = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+main.add_typer(bus)
 Json = Annotated[bool, typer.Option("--json", help="One JSON value a line instead of text.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Subgraphs; all when none is named.")]
 
@@ -57,21 +60,6 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> list[str]:
 
 def _settings() -> Settings:
     return Settings.load(os.environ)
-
-
-def _guarded(action: Callable[[], Found], as_json: bool = False) -> Found:
-    """Run a command; a Problem becomes its message and next step on stderr, and exit code 1."""
-    try:
-        return action()
-    except Problem as problem:
-        if as_json:
-            told = {"problem": problem.code, "message": problem.message, "field": problem.field}
-            print(json.dumps({**told, "nextStep": problem.next_step}), file=sys.stderr)
-        else:
-            print(f"linkflow: {problem.message}", file=sys.stderr)
-            if problem.next_step:
-                print(f"    {problem.next_step}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def _run(task: Coroutine[Any, Any, Found]) -> Found:
@@ -97,7 +85,7 @@ def dev(
         fixed = frozenset(name for name in os.environ if name.startswith("LINKFLOW_") and os.environ[name])
         await Launcher(_settings(), fixed=fixed, say=teller(as_json, quiet=quiet)).run(words)
 
-    _guarded(lambda: _run(up()), as_json)
+    guarded(lambda: _run(up()), as_json)
 
 
 @main.command()
@@ -110,7 +98,7 @@ def serve(
         chosen = _chosen(names, subgraph_names())
         _serve(chosen, port or own_port(chosen, os.environ))
 
-    _guarded(run)
+    guarded(run)
 
 
 def own_port(names: Sequence[str], environment: Mapping[str, str]) -> int | None:
@@ -121,7 +109,7 @@ def own_port(names: Sequence[str], environment: Mapping[str, str]) -> int | None
 @main.command()
 def work(port: Annotated[int, typer.Option(help="Port of health and metrics; any that is free, if 0.")] = 0) -> None:
     """Run executions only: a worker beside processes that serve, with its share of the partitions and no graph."""
-    _guarded(lambda: _serve([name for name in WORKING if name in subgraph_names()], port, doors=False))
+    guarded(lambda: _serve([name for name in WORKING if name in subgraph_names()], port, doors=False))
 
 
 def _serve(names: Sequence[str], port: int | None, *, doors: bool = True) -> None:
@@ -162,7 +150,7 @@ def migrate(names: Names = None, as_json: Json = False) -> None:
                 same = done.before == done.after
                 print(f"{done.schema}: {done.after}" + ("" if same else f" (was {done.before or 'empty'})"))
 
-    _guarded(run, as_json)
+    guarded(run, as_json)
 
 
 @main.command()
@@ -188,7 +176,7 @@ def schema(
         if check and stale:
             raise Invalid(f"Stale: {', '.join(stale)}.", next_step="Run `make generate` and commit what it writes.")
 
-    _guarded(run, as_json)
+    guarded(run, as_json)
 
 
 def sdl(name: str) -> str:
@@ -225,7 +213,7 @@ def compose() -> None:
         if done.returncode:
             raise Invalid("Composition failed.", next_step="Mend the schemas named above; then `make generate`.")
 
-    _guarded(run)
+    guarded(run)
 
 
 @main.command()
@@ -238,7 +226,7 @@ def seed(as_json: Json = False) -> None:
 
         _run(Demo(_settings(), teller(as_json)).run())
 
-    _guarded(run, as_json)
+    guarded(run, as_json)
 
 
 @main.command()
@@ -267,7 +255,7 @@ def doctor(
         if not repair and any(finding.state == "missing" for finding in findings):
             raise typer.Exit(1)
 
-    _guarded(run, as_json)
+    guarded(run, as_json)
 
 
 def _settings_table(as_json: bool) -> str:

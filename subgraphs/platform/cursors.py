@@ -132,7 +132,14 @@ async def lock(connection: Connection, consumer: str, part: int) -> Cursor | Non
     row = await connection.fetchrow(LOCK, consumer, part)
     if row is None:
         return None
-    return Cursor(consumer, part, row["snap"], row["upto"], row["after_xid"] or "0", row["after_seq"] or -1)
+    return Cursor(
+        consumer,
+        part,
+        row["snap"],
+        row["upto"],
+        row["after_xid"] or "0",
+        -1 if row["after_seq"] is None else row["after_seq"],
+    )
 
 
 async def page(connection: Connection, cursor: Cursor, types: Sequence[str], head_table: str | None = None) -> Page:

@@ -8,7 +8,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+import typer
+
+from subgraphs.platform.domain import Problem
+
+Found = TypeVar("Found")
 WIDTH = 120  # columns, where no terminal says otherwise
 STYLES = {"good": "32", "bad": "31", "faint": "2", "strong": "1", "cool": "36"}
 
@@ -106,3 +112,18 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
     "staying": lambda _: "Stays up until Ctrl-C.",
     "stopped": lambda _: "Stopped; the data stays.",
 }
+
+
+def guarded(action: Callable[[], Found], as_json: bool = False) -> Found:
+    """Run a command; a Problem becomes its message and next step on stderr, and exit code 1."""
+    try:
+        return action()
+    except Problem as problem:
+        if as_json:
+            told = {"problem": problem.code, "message": problem.message, "field": problem.field}
+            print(json.dumps({**told, "nextStep": problem.next_step}), file=sys.stderr)
+        else:
+            print(f"linkflow: {problem.message}", file=sys.stderr)
+            if problem.next_step:
+                print(f"    {problem.next_step}", file=sys.stderr)
+        raise typer.Exit(1) from None

@@ -18,6 +18,11 @@ SCHEMA = {"type": "object", "properties": {"fields": {"type": "object"}}, "addit
 CATALOGUE: dict[str, dict[str, Any]] = {
     "core.manual@1.0.0": {"parameters": {"type": "object"}, "inputs": [], "outputs": PORTS, "trigger": True},
     "core.set@1.0.0": {"parameters": SCHEMA, "inputs": PORTS, "outputs": PORTS},
+    "core.loop@1.0.0": {
+        "parameters": {"type": "object"},
+        "inputs": [{"name": "main"}, {"name": "next"}],
+        "outputs": [{"name": "each"}, {"name": "done"}],
+    },
 }
 
 
@@ -31,6 +36,30 @@ def definition(expression: Callable[[int], Any]) -> dict[str, Any]:
     ids = [node["id"] for node in nodes]
     edges = [{"from": one, "to": other} for one, other in itertools.pairwise(ids)]
     return {"format": "linkflow/1", "nodes": nodes, "connections": edges}
+
+
+def looping() -> dict[str, Any]:
+    """2,500 loops, each within the one before, with three nodes in each body, and as many compensations as fit."""
+    value: dict[str, Any] = {"format": "linkflow/1", "nodes": [], "connections": []}
+    value["nodes"].append({"id": "start", "type": "core.manual", "version": "1.0.0"})
+    before = {"from": "start"}
+    for level in range(NODES // 4):
+        names = (f"l{level}", f"a{level}", f"b{level}", f"c{level}")
+        kinds = ("core.loop", "core.set", "core.set", "core.set")
+        for name, kind in zip(names, kinds, strict=True):
+            value["nodes"].append({"id": name, "type": kind, "version": "1.0.0"})
+        value["nodes"][-3]["settings"] = {"compensate": names[3]}
+        loop, first, last, _ = names
+        value["connections"] += [
+            {**before, "to": loop},
+            {"from": loop, "output": "each", "to": first},
+            {"from": last, "to": loop, "input": "next"},
+        ]
+        before = {"from": first}
+        if level:
+            value["connections"].append({"from": loop, "output": "done", "to": f"b{level - 1}"})
+    value["connections"].append({**before, "to": last})
+    return value
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -64,6 +93,10 @@ def main() -> None:
     print(f"validate.distinct {seconds(lambda: first_time(distinct)):.3f} s CPU, an expression of its own in each node")
     print(f"validate.referring {seconds(lambda: first_time(referring)):.3f} s CPU, each referring to another node")
     print(f"validate.macros {seconds(lambda: first_time(compiled)):.3f} s CPU, a loop of its own in each node")
+    nested = looping()
+    if faults := validation.validate(nested, CATALOGUE):
+        raise SystemExit(f"the loops have faults: {faults[:2]}")
+    print(f"validate.loops {seconds(lambda: first_time(nested)):.3f} s CPU, {NODES // 4} loops within each other")
     print(f"validate.again {seconds(lambda: validation.validate(distinct, CATALOGUE)):.3f} s CPU, the same once more")
 
 

@@ -20,6 +20,7 @@ from subgraphs.execution.schema.executions import (
     listed,
 )
 from subgraphs.execution.schema.filters import ExecutionFilter
+from subgraphs.execution.schema.findings import Findings
 from subgraphs.execution.schema.happenings import ExecutionEvent
 from subgraphs.execution.schema.lags import Lags
 from subgraphs.execution.schema.starting import Starting
@@ -36,7 +37,7 @@ AtLeast = Annotated[
 
 
 @strawberry.type
-class Query(Lags):
+class Query(Lags, Findings):
     @strawberry.field(description="One run.")
     async def execution(self, info: Info, id: strawberry.ID, at_least: AtLeast = None) -> Execution | None:
         tenant = info.context.caller.must("execution:read")
