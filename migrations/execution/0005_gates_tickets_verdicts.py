@@ -6,8 +6,8 @@ from alembic import op
 
 from subgraphs.platform.database import tenant_table
 
-revision = "execution_0004"
-down_revision = "execution_0003"
+revision = "execution_0005"
+down_revision = "execution_0004"
 branch_labels = None
 depends_on = None
 
