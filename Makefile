@@ -6,7 +6,10 @@ PY := .venv/bin/python
 LINKFLOW := $(PY) -m subgraphs.platform.cli
 export PYTHONPATH := $(CURDIR)
 export PYTHONNOUSERSITE := 1
-.PHONY: help dev serve test test-all test-coverage lint format build generate migrate seed clean bench behaviours lock environment tools packages
+SEEDS ?= 300
+FROM ?= 1
+JOBS ?= 2
+.PHONY: help dev serve test test-all test-coverage lint format build generate migrate seed clean bench simulate behaviours lock environment tools packages
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -17,7 +20,8 @@ dev: environment ## start everything, run the example, stay up until Ctrl-C
 test: tools packages ## all tests
 	@$(PY) -m pytest $(TESTS)
 
-test-all: lint test build behaviours ## lint, tests, the wheel, and the pure core on every Python here
+test-all: lint test build behaviours ## lint, tests, 10,000 simulated seeds, the wheel, the pure core on every Python here
+	@$(PY) -W ignore -m tests.simulation --seeds 10000 --jobs 2
 	@for other in python3.12 python3.13; do \
 	  if command -v $$other >/dev/null && PYTHON=$$other VENV=.venv/$$other .ci/setup tools; then \
 	    .venv/$$other/bin/python -m pytest tests/subgraphs/engine tests/resolvers || exit 1; \
@@ -58,6 +62,9 @@ seed: environment ## run the example against a LinkFlow that is up
 bench: tools packages ## print the figures of this machine
 	@for bench in tests/benchmarks/figures.py tests/benchmarks/bench_*.py; do \
 	  [ ! -e "$$bench" ] || $(PY) "$$bench" || exit 1; done
+
+simulate: tools ## seeds of the whole engine in virtual time: SEEDS=10000 FROM=1 JOBS=2, or SEED=123 told step by step
+	@$(PY) -W ignore -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)) $(SIMULATE)
 
 behaviours: tools ## promises without a test
 	@$(PY) tests/behaviours/report.py

@@ -18,9 +18,11 @@ from uuid import UUID
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy import Column, DateTime, SmallInteger, Table, Text, Uuid, select, tuple_
 
 from subgraphs.execution.events import CALLED, DRAFTED, FINISHED, REQUESTED
 from subgraphs.execution.runner.loading import Loading
+from subgraphs.execution.storage import metadata
 from subgraphs.platform.database import Database
 from subgraphs.platform.leases import Leases
 
@@ -112,6 +114,19 @@ STANDING = (
     "select tenant, kind, subject from execution.finding where kind = any($1::text[]) and part = any($2::smallint[])"
 )
 COUNTS = "select kind, count(*) as found from execution.finding group by kind"
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("tenant", Uuid, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("part", SmallInteger, nullable=False),
+    Column("run", Uuid),
+    Column("detail", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("seen", DateTime(timezone=True), nullable=False),
+)
 
 Key = tuple[UUID, str, str]
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
@@ -263,6 +278,15 @@ class Invariants:
             self.gauge.labels(kind).set(counts.get(kind, 0))
         for finding in found:
             log.error("invariant_violated", invariant=finding.kind, subject=finding.subject, detail=finding.detail)
+
+
+async def findings(database: Database, tenant: UUID, limit: int, after: tuple[str, str]) -> list[Any]:
+    """Findings of a tenant by kind and subject, from after this pair on."""
+    async with database.read(tenant) as reading:
+        query = select(finding).where(reading.tenant_filter(finding.c.tenant))
+        query = query.where(tuple_(finding.c.kind, finding.c.subject) > tuple_(*after))
+        found = await reading.rows(query.order_by(finding.c.kind, finding.c.subject).limit(limit))
+    return list(found)
 
 
 UNHELD = "It runs, and its owner does not hold it."

@@ -29,7 +29,9 @@ class Receiver:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("idempotency-key"))
+                key = next(
+                    line.split(": ")[1].strip('"') for line in head.split("\r\n") if line.startswith("idempotency-key")
+                )
                 self.calls[key] += 1
                 await asyncio.sleep(self.pause)
                 refused = key.endswith(":flaky") and self.calls[key] == 1

@@ -245,7 +245,8 @@ SESSIONS = {"mutation logIn", "mutation logOut", "mutation refreshSession", "mut
 OF_ONES_OWN = {"query me", "query organisation", "query tenant", "query roles"}
 """Nothing for nobody, but not refused either; roles are the same for all."""
 READING = {
-    "query endpoint", "query endpoints", "query execution", "query executions", "query nodeCategories",
+    "query endpoint", "query endpoints", "query execution", "query executionLag",
+    "query executions", "query nodeCategories",
     "query nodeType", "query nodeTypes", "query validateDefinition", "query workers", "query workflow",
     "query workflows", "subscription executionEvents",
 }  # fmt: skip

@@ -9,7 +9,7 @@ from resolvers.connections import Connection, Page, connection
 from resolvers.scalars import JSON
 from subgraphs.engine.run import Run
 from subgraphs.execution import compare
-from subgraphs.execution.schema.moments import position
+from subgraphs.execution.schema.statuses import position
 
 
 @strawberry.enum(description="How a step of two runs compares.")

@@ -1,6 +1,5 @@
 """Runs as the graph shows them, and what other subgraphs own of them."""
 
-import enum
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -19,6 +18,7 @@ from subgraphs.execution import lists, measures, positions, queries
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
 from subgraphs.execution.schema.moments import Past
+from subgraphs.execution.schema.statuses import ExecutionMode, ExecutionStatus
 from subgraphs.execution.schema.steps import ExecutionError, Step
 from subgraphs.execution.watching import Watching
 from subgraphs.platform.database import Database
@@ -43,25 +43,6 @@ class Context:
 
 
 Info = strawberry.Info[Context, None]
-
-
-@strawberry.enum(description="Where a run stands. The last four are final: they never change.")
-class ExecutionStatus(enum.Enum):
-    QUEUED = strawberry.enum_value("queued", description="Accepted, and not begun yet.")
-    RUNNING = strawberry.enum_value("running", description="At least one step is under way or about to be.")
-    WAITING = strawberry.enum_value("waiting", description="Nothing to do before a timer is due.")
-    PAUSED = strawberry.enum_value("paused", description="Held by a person.")
-    SUCCEEDED = strawberry.enum_value("succeeded", description="Every step that was reached has ended well.")
-    FAILED = strawberry.enum_value("failed", description="A step failed and its node says stop.")
-    CANCELLED = strawberry.enum_value("cancelled", description="Somebody stopped it.")
-    TIMED_OUT = strawberry.enum_value("timed_out", description="It took longer than its workflow allows.")
-
-
-@strawberry.enum(description="What began a run.")
-class ExecutionMode(enum.Enum):
-    WEBHOOK = strawberry.enum_value("webhook", description="A call to one of the workflow's URLs.")
-    MANUAL = strawberry.enum_value("manual", description="startExecution.")
-    DRAFT = strawberry.enum_value("draft", description="A run of the draft as it stood then.")
 
 
 @strawberry.federation.type(keys=[Key(fields=FieldSet("id"), resolvable=False)])

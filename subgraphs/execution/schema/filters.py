@@ -5,7 +5,7 @@ import strawberry
 from resolvers.ids import parse_id
 from resolvers.scalars import DateTime
 from subgraphs.execution.domain import Filter
-from subgraphs.execution.schema.executions import ExecutionMode, ExecutionStatus
+from subgraphs.execution.schema.statuses import ExecutionMode, ExecutionStatus
 from subgraphs.platform.domain import Invalid
 
 SEARCHED = 3

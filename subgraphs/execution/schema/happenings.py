@@ -10,7 +10,8 @@ from resolvers.connections import sized
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.run.keys import node_of
 from subgraphs.execution.history import Happening, Preview
-from subgraphs.execution.schema.executions import Execution, ExecutionReply, ExecutionStatus
+from subgraphs.execution.schema.executions import Execution, ExecutionReply
+from subgraphs.execution.schema.statuses import ExecutionStatus
 from subgraphs.execution.schema.steps import ConsoleLine, ExecutionError
 
 

@@ -13,22 +13,20 @@ from subgraphs.engine.run import Run
 from subgraphs.engine.run.keys import node_of
 from subgraphs.execution import travel
 from subgraphs.execution.domain import moment
+from subgraphs.execution.schema.comparisons import ExecutionComparison
+from subgraphs.execution.schema.statuses import ExecutionStatus, kind, position
 from subgraphs.execution.schema.steps import ExecutionError, StepStatus
 from subgraphs.platform.domain import Invalid
 
+Info = strawberry.Info[Any, None]
+
 if TYPE_CHECKING:
-    from subgraphs.execution.schema.comparisons import ExecutionComparison
-    from subgraphs.execution.schema.executions import ExecutionStatus, Info
-    from subgraphs.execution.schema.happenings import ExecutionEvent
+    _Event = Any
 else:
-    Info = strawberry.Info[Any, None]
+    _Event = Annotated["ExecutionEvent", strawberry.lazy("subgraphs.execution.schema.happenings")]  # noqa: F821 - named late
 
 LONGEST = 4_096
 """Characters of an expression that is evaluated in the past; as in a node."""
-
-_Status = Annotated["ExecutionStatus", strawberry.lazy("subgraphs.execution.schema.executions")]
-_Comparison = Annotated["ExecutionComparison", strawberry.lazy("subgraphs.execution.schema.comparisons")]
-_Event = Annotated["ExecutionEvent", strawberry.lazy("subgraphs.execution.schema.happenings")]
 
 
 @strawberry.type(description="What an expression gave at a moment, or why it gave nothing.")
@@ -92,15 +90,13 @@ class ExecutionMoment:
     previous: int | None = strawberry.field(description="The event before it; nothing at the first.")
     next: int | None = strawberry.field(description="The event after it; nothing at the last so far.")
     at: DateTime = strawberry.field(description="When it happened.")
-    status: _Status = strawberry.field(description="Where the run stood then.")
+    status: ExecutionStatus = strawberry.field(description="Where the run stood then.")
     key: strawberry.Private[UUID]
     moment: strawberry.Private[travel.Moment]
 
     @strawberry.field(description="The event itself.")
-    def happened(self) -> _Event:
-        from subgraphs.execution.schema.happenings import ExecutionEvent
-
-        return ExecutionEvent.of(self.key, self.moment.happening)
+    def happened(self, info: Info) -> _Event:
+        return kind(info, "ExecutionEvent").of(self.key, self.moment.happening)
 
     @connection(description="Every step there was, in the order they were reached; nodes nothing had reached last.")
     def steps(self, first: int = 20, after: str | None = None) -> Connection[MomentStep] | None:
@@ -146,8 +142,6 @@ class ExecutionMoment:
 
     @classmethod
     def of(cls, key: UUID, found: travel.Moment) -> "ExecutionMoment":
-        from subgraphs.execution.schema.executions import ExecutionStatus
-
         return cls(
             event=found.event,
             events=found.events,
@@ -174,13 +168,9 @@ class Past:
 
     @connection(weight=20, description="Its events, in order; their `seq` is what `at` takes.")
     async def events(self, info: Info, first: int = 20, after: str | None = None) -> Connection[_Event] | None:
-        from subgraphs.execution.schema.happenings import ExecutionEvent
-
-        page = Page.of(first, after)
+        page, event = Page.of(first, after), kind(info, "ExecutionEvent")
         found = await traveller(info).events(self.key, position(page), page.limit)
-        return Connection.of(
-            page, found, node=lambda told: ExecutionEvent.of(self.key, told), key=lambda told: [told.seq]
-        )
+        return Connection.of(page, found, node=lambda told: event.of(self.key, told), key=lambda told: [told.seq])
 
     @strawberry.federation.field(
         directives=[Cost(weight=40)],
@@ -191,9 +181,7 @@ class Past:
         self,
         info: Info,
         with_: Annotated[strawberry.ID, strawberry.argument(name="with", description="The other run.")],
-    ) -> _Comparison | None:
-        from subgraphs.execution.schema.comparisons import ExecutionComparison
-
+    ) -> ExecutionComparison | None:
         past = traveller(info)
         left, right = [await past.now(id) for id in (self.key, parse_id(with_, "with"))]
         return ExecutionComparison.of(left, right)
@@ -202,13 +190,3 @@ class Past:
 def traveller(info: Info) -> travel.Travel:
     tenant = info.context.caller.must("execution:read")
     return travel.Travel(info.context.database, info.context.watching.loading(), tenant)
-
-
-def position(page: Page) -> int:
-    """The place in its list that a page begins at."""
-    if page.after is None:
-        return 0
-    found = page.after[0]
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**31:
-        raise Invalid("This is not a cursor of this list.", code="cursor_malformed", field="after")
-    return found

@@ -1,0 +1,44 @@
+"""Where runs stand and what began them; and how types of the graph that refer to each other find one another."""
+
+import enum
+from typing import Any
+
+import strawberry
+
+from resolvers.connections import Page
+from subgraphs.platform.domain import Invalid
+
+
+@strawberry.enum(description="Where a run stands. The last four are final: they never change.")
+class ExecutionStatus(enum.Enum):
+    QUEUED = strawberry.enum_value("queued", description="Accepted, and not begun yet.")
+    RUNNING = strawberry.enum_value("running", description="At least one step is under way or about to be.")
+    WAITING = strawberry.enum_value("waiting", description="Nothing to do before a timer is due.")
+    PAUSED = strawberry.enum_value("paused", description="Held by a person.")
+    SUCCEEDED = strawberry.enum_value("succeeded", description="Every step that was reached has ended well.")
+    FAILED = strawberry.enum_value("failed", description="A step failed and its node says stop.")
+    CANCELLED = strawberry.enum_value("cancelled", description="Somebody stopped it.")
+    TIMED_OUT = strawberry.enum_value("timed_out", description="It took longer than its workflow allows.")
+
+
+@strawberry.enum(description="What began a run.")
+class ExecutionMode(enum.Enum):
+    WEBHOOK = strawberry.enum_value("webhook", description="A call to one of the workflow's URLs.")
+    MANUAL = strawberry.enum_value("manual", description="startExecution.")
+    DRAFT = strawberry.enum_value("draft", description="A run of the draft as it stood then.")
+
+
+def kind(info: strawberry.Info[Any, Any], name: str) -> Any:
+    """The class behind a type of the graph: for a type whose fields lead back to where it is imported from."""
+    found: Any = info.schema.get_type_by_name(name)
+    return found.origin
+
+
+def position(page: Page) -> int:
+    """The place in its list that a page begins at, for lists whose cursors are places."""
+    if page.after is None:
+        return 0
+    found = page.after[0]
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**31:
+        raise Invalid("This is not a cursor of this list.", code="cursor_malformed", field="after")
+    return found
