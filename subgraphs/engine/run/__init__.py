@@ -48,6 +48,7 @@ from subgraphs.engine.run.events import (
     StepResumed,
     StepsCancelled,
     StepSettled,
+    StepsHeld,
     StepsSkipped,
     StepStarted,
     StepSucceeded,
@@ -58,10 +59,13 @@ from subgraphs.engine.run.events import (
     encode,
     encode_one,
 )
+from subgraphs.engine.run.folding import evolve, replay
+from subgraphs.engine.run.fork import recorded
 from subgraphs.engine.run.lineage import ancestor
-from subgraphs.engine.run.plan import Plan, PlanNode, Unrunnable
-from subgraphs.engine.run.snapshot import restore, snapshot
-from subgraphs.engine.run.state import FINAL, STATUSES, Run, Step, evolve, replay
+from subgraphs.engine.run.parts import PlanNode, Unrunnable
+from subgraphs.engine.run.plan import Plan
+from subgraphs.engine.run.snapshot import restore, snapshot, snapshot_due
+from subgraphs.engine.run.state import FINAL, STATUSES, Run, Step, Waiting
 
 __all__ = [
     "FINAL",
@@ -112,18 +116,22 @@ __all__ = [
     "StepSucceeded",
     "StepWaiting",
     "StepsCancelled",
+    "StepsHeld",
     "StepsSkipped",
     "Tag",
     "Tagged",
     "Undo",
     "Unrunnable",
+    "Waiting",
     "ancestor",
     "decide",
     "decode",
     "encode",
     "encode_one",
     "evolve",
+    "recorded",
     "replay",
     "restore",
     "snapshot",
+    "snapshot_due",
 ]

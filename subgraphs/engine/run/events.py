@@ -180,6 +180,12 @@ class StepAmbiguous(_Event, frozen=True, omit_defaults=True, kw_only=True, tag="
     attempt: int
 
 
+class StepsHeld(_Event, frozen=True, omit_defaults=True, kw_only=True, tag="steps.held.v1"):
+    """Attempts that were cut off while the run was paused: they begin again when it is resumed."""
+
+    nodes: tuple[str, ...]
+
+
 class StepSettled(_Event, frozen=True, omit_defaults=True, kw_only=True, tag="step.settled.v1"):
     """It became known whether an ambiguous attempt had happened; what follows from it comes next."""
 
@@ -306,6 +312,7 @@ Event = (
     | StepResumed
     | StepAmbiguous
     | StepSettled
+    | StepsHeld
     | StepsSkipped
     | StepsCancelled
     | RoundStarted

@@ -1,4 +1,7 @@
-"""Which input items an output item descends from, and which pass through unchanged."""
+"""Which input items an output item descends from, and which pass through unchanged.
+
+Through joins and merges an item names the items of every connection it was made from; through a loop, the items the
+loop was given; through a child run, the items the calling step held. Nodes keep none of this themselves."""
 
 from __future__ import annotations
 
@@ -65,30 +68,35 @@ def _source(
     return tuple(range(arrived)) if leaving == 1 else ()
 
 
-def with_error(run: Run, node: str, error: StepError) -> list[int | Made]:
-    """Each arriving item with the error beside its data: what leaves a failed step that is not to stop the run."""
+def with_error(run: Run, key: str, error: StepError) -> list[int | Made]:
+    """Each arriving item, marked."""
+    return marked([item for _, _, _, items in run.arriving(key) for item in items], error)
+
+
+def marked(items: Sequence[Item], error: StepError) -> list[int | Made]:
+    """Each item with the error beside its data: what leaves a failed step that is not to stop the run."""
     told: dict[str, Any] = {"code": error.code, "message": error.message, "kind": error.kind}
     if error.field is not None:
         told["field"] = error.field
     if error.detail:
         told["detail"] = error.detail
-    arrived = [item for _, _, _, items in run.arriving(node) for item in items]
-    return [Made({**item.json, "error": told}, (index,), item.files) for index, item in enumerate(arrived)]
+    return [Made({**item.json, "error": told}, (index,), item.files) for index, item in enumerate(items)]
 
 
 def ancestor(run: Run, item: Item, node: str) -> Item | None:
-    """The item of `node` that `item` descends from, nearest first; None if it descends from none."""
+    """The item of `node`, an id or a step key, that `item` descends from, nearest first; None if it descends from none,
+    or from one in a round that is over. The round of a loop around the item counts as the loop's."""
     seen: set[int] = set()
     level = [item]
     while level:
         following: list[Item] = []
         for each in level:
             for source in each.source:
-                step = run.steps.get(source.node)
+                step = run.steps.get(source.node) or run.rounds.get(source.node)
                 items = step.outputs.get(source.port, ()) if step is not None else ()
                 if source.index >= len(items) or id(items[source.index]) in seen:
                     continue
-                if source.node == node:
+                if source.node == node or source.node.partition("@")[0] == node:
                     return items[source.index]
                 seen.add(id(items[source.index]))
                 following.append(items[source.index])

@@ -1,103 +1,56 @@
-"""A workflow definition compiled for running: who feeds whom, how each node retries, when it gives up."""
+"""A workflow definition compiled for running: who feeds whom, what is a loop's body, what runs at the end."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-_DURATION = re.compile(
-    r"^P(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
-    r"(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?$"
-)
-_UNITS = {"weeks": 604_800.0, "days": 86_400.0, "hours": 3_600.0, "minutes": 60.0, "seconds": 1.0}
+from subgraphs.engine.run.compiling import compiled
+from subgraphs.engine.run.parts import PlanNode, Unrunnable, seconds
 
-DEFAULT_TIMEOUT = 30.0
-
-
-class Unrunnable(ValueError):
-    """The definition cannot be run as it stands; Workflow's validation would have said so before a release."""
-
-
-def seconds(text: str) -> float:
-    """An ISO 8601 duration of weeks to seconds (no months or years, whose length varies) in seconds."""
-    match = _DURATION.match(text)
-    if match is None or text in {"P", "PT"} or text.endswith("T"):
-        raise Unrunnable(f"{text!r} is not a duration such as PT30S")
-    return sum(float(value) * _UNITS[unit] for unit, value in match.groupdict().items() if value)
-
-
-class Retry(msgspec.Struct, frozen=True):
-    """How often and how far apart a failing step is tried. `attempts` counts the first; times in seconds."""
-
-    attempts: int = 1
-    exponential: bool = True
-    delay: float = 1.0
-    cap: float = 60.0
-    jitter: bool = True
-    never: tuple[str, ...] = ()
-
-
-class Edge(msgspec.Struct, frozen=True):
-    """One connection, in the order the definition lists them."""
-
-    source: str
-    output: str
-    target: str
-    input: str
-
-
-class PlanNode(msgspec.Struct, frozen=True):
-    """One node, ready to run. `timeout` bounds an attempt; `wait_timeout` bounds a wait, if the author set one;
-    `total` bounds the node from its first attempt until it is settled. All in seconds."""
-
-    id: str
-    type: str
-    version: str
-    name: str
-    parameters: dict[str, Any]
-    pure: bool
-    trigger: bool
-    retry: Retry
-    timeout: float
-    wait_timeout: float | None
-    total: float | None
-    on_error: str
-    incoming: tuple[Edge, ...]
-    outgoing: tuple[Edge, ...]
+ITEMS = 1_000_000
+"""Items that may leave one step by one port, what a loop collects included."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The whole graph. `pending` counts the incoming connections of each node; `roots` have none."""
+    """The whole graph. `pending` counts the incoming connections of each node of the top level; `roots` have none.
+    `last` is the finally section, `last_roots` where it begins. Nodes of loops' bodies, of that section, and those that
+    undo others are not in `pending`. `items`: so many may leave a step by one port."""
 
     nodes: dict[str, PlanNode]
     pending: dict[str, int]
     roots: tuple[str, ...]
     timeout: float | None = None
+    last: tuple[str, ...] = ()
+    last_roots: tuple[str, ...] = ()
+    error_workflow: UUID | None = None
+    items: int = ITEMS
 
     @staticmethod
     def of(definition: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> Plan:
-        """Compiles `linkflow/1` with what is known of its node types (`type@version` to effect, trigger, timeout)."""
-        edges = [_edge(raw) for raw in definition.get("connections") or ()]
-        incoming: dict[str, list[Edge]] = {raw["id"]: [] for raw in definition["nodes"]}
-        outgoing: dict[str, list[Edge]] = {raw["id"]: [] for raw in definition["nodes"]}
-        for edge in edges:
-            if edge.source not in outgoing or edge.target not in incoming:
-                raise Unrunnable(f"a connection joins {edge.source} and {edge.target}, of which one is no node")
-            outgoing[edge.source].append(edge)
-            incoming[edge.target].append(edge)
-        nodes = {
-            raw["id"]: _node(raw, types, tuple(incoming[raw["id"]]), tuple(outgoing[raw["id"]]))
-            for raw in definition["nodes"]
-        }
-        timeout = (definition.get("settings") or {}).get("timeout")
+        """Compiles `linkflow/1` with what is known of its node types (`type@version` to effect, trigger, timeout).
+        Pinned items are left out: they are given to a draft's start, and no other run ever sees them."""
+        nodes, settings = compiled(definition, types), definition.get("settings") or {}
+        last_roots = tuple(settings.get("finally") or ())
+        undoing = {node.compensate for node in nodes.values() if node.compensate}
+        for id in (*last_roots, *undoing):
+            if id not in nodes:
+                raise Unrunnable(f"{id} is to run at the end and is no node")
+        last = _reached(nodes, last_roots) if last_roots else set()
+        apart = last | undoing
+        main = {id: len(node.incoming) for id, node in nodes.items() if node.loop is None and id not in apart}
+        error = (settings.get("errorWorkflow") or {}).get("workflowId")
         return Plan(
             nodes=nodes,
-            pending={node: len(edges) for node, edges in incoming.items()},
-            roots=tuple(node for node, edges in incoming.items() if not edges),
-            timeout=seconds(timeout) if timeout else None,
+            pending=main,
+            roots=tuple(id for id, count in main.items() if not count),
+            timeout=seconds(settings["timeout"]) if settings.get("timeout") else None,
+            last=tuple(id for id in nodes if id in last and nodes[id].loop is None),
+            last_roots=last_roots,
+            error_workflow=UUID(error) if error else None,
         )
 
     def trigger(self, wanted: str | None, *types: str) -> str:
@@ -114,44 +67,11 @@ class Plan(msgspec.Struct, frozen=True):
         return (preferred or found)[0].id
 
 
-def _edge(raw: Mapping[str, Any]) -> Edge:
-    return Edge(raw["from"], raw.get("output") or "main", raw["to"], raw.get("input") or "main")
-
-
-def _node(
-    raw: Mapping[str, Any],
-    types: Mapping[str, Mapping[str, Any]],
-    incoming: tuple[Edge, ...],
-    outgoing: tuple[Edge, ...],
-) -> PlanNode:
-    settings = raw.get("settings") or {}
-    known = types.get(f"{raw['type']}@{raw['version']}") or {}
-    own = settings.get("timeout")
-    default = known.get("timeout")
-    return PlanNode(
-        id=raw["id"],
-        type=raw["type"],
-        version=raw["version"],
-        name=raw.get("name") or raw["id"],
-        parameters=raw.get("parameters") or {},
-        pure=known.get("effect") == "pure",
-        trigger=bool(known.get("trigger")),
-        retry=_retry(settings.get("retry") or {}),
-        timeout=seconds(own) if own else seconds(default) if default else DEFAULT_TIMEOUT,
-        wait_timeout=seconds(own) if own else None,
-        total=seconds(settings["totalTimeout"]) if settings.get("totalTimeout") else None,
-        on_error=settings.get("onError") or "stop",
-        incoming=incoming,
-        outgoing=outgoing,
-    )
-
-
-def _retry(raw: Mapping[str, Any]) -> Retry:
-    return Retry(
-        attempts=int(raw.get("attempts") or 1),
-        exponential=raw.get("backoff", "exponential") != "fixed",
-        delay=seconds(raw["delay"]) if raw.get("delay") else 1.0,
-        cap=seconds(raw["maxDelay"]) if raw.get("maxDelay") else 60.0,
-        jitter=bool(raw.get("jitter", True)),
-        never=tuple(raw.get("never") or ()),
-    )
+def _reached(nodes: Mapping[str, PlanNode], roots: Iterable[str]) -> set[str]:
+    found, work = set(roots), list(roots)
+    while work:
+        for edge in nodes[work.pop()].outgoing:
+            if edge.target not in found:
+                found.add(edge.target)
+                work.append(edge.target)
+    return found

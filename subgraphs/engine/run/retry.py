@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from random import Random
 
-from subgraphs.engine.run.plan import Retry
+from subgraphs.engine.run.parts import Retry
 from subgraphs.engine.step import StepError
 
 _WORTH = frozenset({"infrastructure", "timeout"})

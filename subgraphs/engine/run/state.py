@@ -1,43 +1,34 @@
-"""The state of a run, and how each event changes it. The state is the fold of the journal, nothing else.
+"""The state of a run: the fold of its journal, nothing else. `folding` says how each event changes it.
 
-`evolve` changes the state it is given and returns it: one owner folds one run, and copying ten thousand items for each
-event would be the whole cost of a step. Payloads are shared between steps, never copied.
+Steps are named by keys (see `keys`). Payloads are shared between steps, never copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from subgraphs.engine.run.events import (
-    Event,
-    Finished,
-    Made,
-    Outputs,
-    Replied,
-    Respond,
-    Started,
-    StepFailed,
-    StepsSkipped,
-    StepStarted,
-    StepSucceeded,
-    StepWaiting,
-)
+from subgraphs.engine.run.events import Outputs, Respond, Started, Undo
+from subgraphs.engine.run.keys import node_of, place
+from subgraphs.engine.run.parts import PlanNode
 from subgraphs.engine.run.plan import Plan
 from subgraphs.engine.step import Item, Reply, Source, StepError
 
 FINAL = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 STATUSES = ("queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled", "timed_out")
-SETTLED = frozenset({"succeeded", "failed", "skipped"})
+SETTLED = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 
 
 class Step(msgspec.Struct):
-    """One node in one run: ready, running, retrying, waiting, succeeded, failed or skipped.
+    """One node in one run, or in one round of a loop: ready, running, retrying, waiting, ambiguous, succeeded, failed,
+    skipped or cancelled.
 
-    `attempt` counts every start, `failures` only those the node itself failed, which is what a retry policy counts.
-    `since` is when the first attempt began: a repeated attempt sees the same `now`.
+    `attempt` counts every start, `failures` only those the node itself failed, which is what a retry policy counts, and
+    `recoveries` those cut off with their process. `since` is when the first attempt began: a repeated attempt sees the
+    same `now`. `won`: the step whose items it takes, when it waits for one connection only.
     """
 
     status: str
@@ -47,11 +38,91 @@ class Step(msgspec.Struct):
     until: int = 0
     outputs: dict[str, list[Item]] = {}
     error: StepError | None = None
+    recoveries: int = 0
+    won: str = ""
+
+
+class Hold(msgspec.Struct, omit_defaults=True):
+    """What a waiting step waits for."""
+
+    attempt: int
+    since: int
+    kind: str = "time"
+    name: str = ""
+    detail: dict[str, Any] = {}
+    until: int | None = None
+    deadline: int | None = None
+
+
+class Waiting(NamedTuple):
+    """A step that waits, for whoever asks why a run does not go on. Times in microseconds."""
+
+    key: str
+    kind: str
+    name: str
+    attempt: int
+    detail: dict[str, Any]
+    since: int
+    until: int | None
+    deadline: int | None
+
+
+class Round(msgspec.Struct):
+    """A round under way: `left` steps of the body are not settled; `outputs` holds its items under `each`."""
+
+    left: int
+    first: int
+    outputs: dict[str, list[Item]]
+
+
+class Loop(msgspec.Struct):
+    """A loop under way: `items` in all, so many `rounds`, the `next` to begin, those `open`, what was `collected` by
+    round and how many items that is. `first`: what the first failed round failed with."""
+
+    items: int
+    rounds: int
+    next: int = 0
+    open: list[int] = []
+    failed: int = 0
+    count: int = 0
+    collected: dict[int, list[Item]] = {}
+    first: StepError | None = None
+
+
+class Undone(msgspec.Struct, array_like=True):
+    """A step that would be undone by `node` if the run failed, and what it put out."""
+
+    key: str
+    node: str
+    outputs: dict[str, list[Item]]
+
+
+class Message(msgspec.Struct, omit_defaults=True):
+    """A signal nobody has waited for yet."""
+
+    data: Any = None
+    by: UUID | None = None
+
+
+class Ending(msgspec.Struct, omit_defaults=True):
+    """The end a run is coming to: compensations first (`undo`, of which `done` are over), then the finally section."""
+
+    status: str
+    error: StepError | None = None
+    node: str | None = None
+    by: UUID | None = None
+    undo: tuple[Undo, ...] = ()
+    done: int = 0
+    last: bool = False
 
 
 class Run(msgspec.Struct):
-    """One execution. `pending` counts the incoming connections of each node that have not settled, `fed` are the nodes
-    that something reached, `left` the nodes that are not settled, `timers` due times by name."""
+    """One execution. `pending` counts the incoming connections of each step that have not settled, `fed` are the steps
+    that something reached, `left` the nodes that are not settled, `alarms` due times by name.
+
+    `ready` may begin now; `held` could but for a pause. `holds` are the waiting steps, `ambiguous` those nobody knows
+    of whether they happened. `loops` and `rounds` are those under way. `undo`: what would be undone, oldest first.
+    """
 
     id: UUID
     tenant: UUID
@@ -68,13 +139,27 @@ class Run(msgspec.Struct):
     fed: set[str] = set()
     ready: dict[str, None] = {}
     running: dict[str, int] = {}
-    timers: dict[str, int] = {}
+    alarms: dict[str, int] = {}
     last: str | None = None
+    queued: bool = False
+    passed: int = 0
+    paused: bool = False
+    held: dict[str, None] = {}
+    holds: dict[str, Hold] = {}
+    ambiguous: dict[str, int] = {}
+    loops: dict[str, Loop] = {}
+    rounds: dict[str, Round] = {}
+    undo: list[Undone] = []
+    ending: Ending | None = None
+    keys: dict[str, str] = {}
+    signals: dict[str, list[Message]] = {}
+    heard: dict[str, None] = {}
+    record: dict[str, Outputs] | None = None
 
     @staticmethod
     def blank(id: UUID, tenant: UUID, plan: Plan) -> Run:
         """A run nothing has happened to yet."""
-        return Run(id=id, tenant=tenant, plan=plan, pending=dict(plan.pending), left=len(plan.nodes))
+        return Run(id=id, tenant=tenant, plan=plan, pending=dict(plan.pending), left=len(plan.pending))
 
     @property
     def final(self) -> bool:
@@ -84,176 +169,104 @@ class Run(msgspec.Struct):
     def respond(self) -> Respond | None:
         return self.started.respond if self.started else None
 
-    def arriving(self, node: str) -> Iterator[tuple[str, str, str, list[Item]]]:
-        """What each incoming connection brings: (source node, its port, our port, items), in connection order."""
-        for edge in self.plan.nodes[node].incoming:
-            step = self.steps.get(edge.source)
-            items = step.outputs.get(edge.output) if step is not None else None
-            if items:
-                yield edge.source, edge.output, edge.input, items
+    @property
+    def timers(self) -> dict[str, int]:
+        """The due times that count now, by name: none while the run is paused. Not to be changed."""
+        return {} if self.paused else self.alarms
 
-    def inputs(self, node: str) -> dict[str, list[Item]]:
+    def node(self, key: str) -> PlanNode:
+        """The node of a step."""
+        return self.plan.nodes.get(key) or self.plan.nodes[node_of(key)]
+
+    def arriving(self, key: str) -> Iterator[tuple[str, str, str, list[Item]]]:
+        """What each incoming connection brings: (source step, its port, our port, items), in connection order."""
+        node, around = self.node(key), place(key)
+        if not node.incoming:
+            yield from self._handed(key, node)
+            return
+        won = self.steps[key].won if node.join != "all" and key in self.steps else ""
+        for edge in node.incoming:
+            source = edge.source + around
+            step: Step | Round | None = self.steps.get(source) or self.rounds.get(source)
+            items = step.outputs.get(edge.output) if step is not None else None
+            if items and (not won or source == won):
+                yield source, edge.output, edge.input, items
+
+    def _handed(self, key: str, node: PlanNode) -> Iterator[tuple[str, str, str, list[Item]]]:
+        """What a compensation or the beginning of the finally section gets."""
+        ending = self.ending
+        if ending is None:
+            return
+        if node.id in self.plan.last_roots:
+            yield "", "main", "main", [Item(self._outcome(ending))]
+            return
+        undone = next((each.undone for each in ending.undo if each.node == key), None)
+        outputs = next((each.outputs for each in reversed(self.undo) if each.key == undone), None)
+        if outputs is None or undone is None:
+            return
+        if not any(outputs.values()):
+            yield undone, "main", "main", [Item({})]
+        for port, items in outputs.items():
+            if items:
+                yield undone, port, "main", items
+
+    def _outcome(self, ending: Ending) -> dict[str, Any]:
+        error = ending.error
+        told = {"code": error.code, "message": error.message, "kind": error.kind} if error is not None else None
+        return {"status": ending.status, "error": told, "executionId": str(self.id)}
+
+    def inputs(self, key: str) -> dict[str, list[Item]]:
         """The items per input port. A port fed by one connection gets that very list: do not change it."""
         found: dict[str, list[Item]] = {}
-        for _, _, port, items in self.arriving(node):
+        for _, _, port, items in self.arriving(key):
             found[port] = found[port] + items if port in found else items
         return found
 
-    def origins(self, node: str) -> list[tuple[Source, Item]]:
+    def origins(self, key: str) -> list[tuple[Source, Item]]:
         """Every arriving item and where it lies, by position."""
         return [
             (Source(source, port, index), item)
-            for source, port, _, items in self.arriving(node)
+            for source, port, _, items in self.arriving(key)
             for index, item in enumerate(items)
         ]
 
+    def seen(self, viewer: str, id: str) -> Step | Round | None:
+        """What node `id` is to step `viewer`: its step at top level, that of the rounds both stand in, or, for a loop
+        around the viewer, the round the viewer stands in. None for what has not begun or lies in another loop."""
+        nodes = self.plan.nodes
+        node = nodes.get(id)
+        if node is None:
+            return None
+        around = place(viewer)
+        if not around or (node.loop is None and node.rounds is None):
+            return self.steps.get(id) if node.loop is None else None
+        theirs, ours = self._loops(node), self._loops(nodes[node_of(viewer)])
+        if ours[: len(theirs)] != theirs:
+            return None
+        numbers = around[1:].split(".")
+        depth = len(theirs) + (len(ours) > len(theirs) and ours[len(theirs)] == id)
+        name = f"{id}@{'.'.join(numbers[:depth])}" if depth else id
+        return self.rounds.get(name) if depth > len(theirs) else self.steps.get(name)
 
-def replay(run: Run, events: Iterable[Event]) -> Run:
-    """The run after all of these."""
-    for event in events:
-        evolve(run, event)
-    return run
+    def _loops(self, node: PlanNode) -> list[str]:
+        """The loops around a node, outermost first."""
+        found: list[str] = []
+        while node.loop is not None:
+            found.insert(0, node.loop)
+            node = self.plan.nodes[node.loop]
+        return found
 
-
-def evolve(run: Run, event: Event) -> Run:
-    """The run after one more event. `version` is the number of events applied."""
-    run.version += 1
-    if type(event) is StepSucceeded:
-        _settle(run, event.node, event.attempt, event.at, _items(run, event.node, event.outputs), None)
-    elif type(event) is StepStarted:
-        _begin(run, event)
-    elif type(event) is StepsSkipped:
-        for node in event.nodes:
-            _skip(run, node)
-    elif type(event) is StepFailed:
-        _fail(run, event)
-    elif type(event) is StepWaiting:
-        _hold(run, event)
-    elif type(event) is Started:
-        _start(run, event)
-    elif type(event) is Replied:
-        run.reply = event.reply
-    elif type(event) is Finished:
-        _finish(run, event)
-    if run.finished_at is None:
-        run.status = "waiting" if run.timers and not run.ready and not run.running else "running"
-    return run
-
-
-def _items(run: Run, node: str, outputs: Outputs) -> dict[str, list[Item]]:
-    origins = run.origins(node)
-    made: dict[str, list[Item]] = {}
-    for port, entries in outputs.items():
-        made[port] = [
-            Item(entry.json, entry.files, tuple(origins[index][0] for index in entry.source))
-            if type(entry) is Made
-            else _passed(origins[entry])  # type: ignore[index]
-            for entry in entries
+    def waits(self) -> list[Waiting]:
+        """The steps that wait, and for what."""
+        return [
+            Waiting(key, hold.kind, hold.name, hold.attempt, hold.detail, hold.since, hold.until, hold.deadline)
+            for key, hold in self.holds.items()
         ]
-    return made
 
-
-def _passed(origin: tuple[Source, Item]) -> Item:
-    return Item(origin[1].json, origin[1].files, (origin[0],))
-
-
-def _start(run: Run, event: Started) -> None:
-    run.started = event
-    run.status = "running"
-    if event.deadline is not None:
-        run.timers["run"] = event.deadline
-    step = Step("succeeded", attempt=1, since=event.at)
-    step.outputs = {"main": [Item(made.json, made.files) for made in event.items]}
-    run.steps[event.trigger] = step
-    run.left -= 1
-    _feed(run, event.trigger, step)
-
-
-def _begin(run: Run, event: StepStarted) -> None:
-    step = run.steps[event.node]
-    step.status, step.attempt = "running", event.attempt
-    step.since = step.since or event.at
-    run.ready.pop(event.node, None)
-    run.timers.pop(f"retry:{event.node}", None)
-    run.running[event.node] = event.attempt
-    _bound(run, event.node, step)
-
-
-def _bound(run: Run, node: str, step: Step) -> None:
-    """The node has until `total` after its first attempt began, whatever it does in between."""
-    total = run.plan.nodes[node].total
-    if total is not None:
-        run.timers[f"node:{node}"] = step.since + int(total * 1e6)
-
-
-def _settle(
-    run: Run, node: str, attempt: int, at: int, outputs: dict[str, list[Item]], error: StepError | None
-) -> None:
-    step = run.steps[node]
-    step.status = "failed" if error is not None else "succeeded"
-    step.attempt, step.outputs, step.error = attempt, outputs, error
-    step.since = step.since or at
-    _leave(run, node)
-    run.timers.pop(f"node:{node}", None)
-    run.left -= 1
-    run.last = node
-    _feed(run, node, step)
-
-
-def _leave(run: Run, node: str) -> None:
-    run.ready.pop(node, None)
-    run.running.pop(node, None)
-    if run.timers:
-        run.timers.pop(f"retry:{node}", None)
-        run.timers.pop(f"wait:{node}", None)
-
-
-def _feed(run: Run, node: str, step: Step) -> None:
-    for edge in run.plan.nodes[node].outgoing:
-        target = edge.target
-        run.pending[target] -= 1
-        if step.outputs.get(edge.output):
-            run.fed.add(target)
-        if run.pending[target] == 0 and target in run.fed and target not in run.steps:
-            run.steps[target] = Step("ready")
-            run.ready[target] = None
-
-
-def _skip(run: Run, node: str) -> None:
-    run.steps[node] = Step("skipped")
-    run.left -= 1
-    _feed(run, node, run.steps[node])
-
-
-def _fail(run: Run, event: StepFailed) -> None:
-    step = run.steps[event.node]
-    step.failures += 1
-    if event.outputs is not None:
-        _settle(run, event.node, event.attempt, event.at, _items(run, event.node, event.outputs), event.error)
-        return
-    step.attempt, step.error = event.attempt, event.error
-    step.since = step.since or event.at
-    _leave(run, event.node)
-    if event.retry_at is not None:
-        step.status = "retrying"
-        run.timers[f"retry:{event.node}"] = event.retry_at
-        _bound(run, event.node, step)
-    else:
-        step.status = "failed"
-
-
-def _hold(run: Run, event: StepWaiting) -> None:
-    step = run.steps[event.node]
-    step.status, step.attempt, step.until = "waiting", event.attempt, event.until or 0
-    step.since = step.since or event.at
-    _leave(run, event.node)
-    if event.until is not None:
-        run.timers[f"wait:{event.node}"] = min(event.until, event.deadline or event.until)
-    _bound(run, event.node, step)
-
-
-def _finish(run: Run, event: Finished) -> None:
-    run.status, run.finished_at, run.error = event.status, event.at, event.error
-    run.ready.clear()
-    run.running.clear()
-    run.timers.clear()
+    def given(self, key: str) -> Outputs | None:
+        """The outputs that were given for this step with the start."""
+        given = self.started.given if self.started is not None else None
+        if not given:
+            return None
+        found = given.get(key)
+        return found if found is not None else given.get(node_of(key))

@@ -25,7 +25,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "core.set@1": {"effect": "pure"},
     "core.wait@1": {"effect": "pure"},
     "core.respond@1": {"effect": "pure"},
-    "core.call@1": {"effect": "unsafe"},
+    "core.call@1": {"effect": "keyed"},
 }
 
 

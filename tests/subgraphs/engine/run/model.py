@@ -16,9 +16,12 @@ from subgraphs.engine.run import (
     Complete,
     Event,
     Fire,
+    Pause,
     Plan,
     Recover,
+    Resume,
     Run,
+    Settle,
     Start,
     decide,
     decode,
@@ -30,9 +33,10 @@ from subgraphs.engine.step import Item, StepError, StepOutcome, Wait
 TENANT = UUID(int=7)
 RUN = UUID(int=42)
 KINDS = ("pass", "mark", "double", "gate", "drop", "collect", "wait", "broken")
+EFFECTS = ("pure", "keyed", "unsafe")
 TYPES: dict[str, dict[str, Any]] = {
     "test.trigger@1": {"effect": "pure", "trigger": True},
-    **{f"test.{kind}.{effect}@1": {"effect": effect} for kind in KINDS for effect in ("pure", "unsafe")},
+    **{f"test.{kind}.{effect}@1": {"effect": effect} for kind in KINDS for effect in EFFECTS},
 }
 
 
@@ -48,7 +52,7 @@ def definitions(draw: st.DrawFn, *, stopping: bool = False) -> dict[str, Any]:
         nodes.append(
             {
                 "id": f"n{index}",
-                "type": f"test.{kind}.{draw(st.sampled_from(('pure', 'unsafe')))}",
+                "type": f"test.{kind}.{draw(st.sampled_from(EFFECTS))}",
                 "version": "1",
                 "parameters": {"failures": failures},
                 "settings": {"onError": on_error, "retry": {"attempts": 3, "delay": "PT1S"}, "totalTimeout": "P9D"},
@@ -138,8 +142,14 @@ class Driver:
         """One thing that can happen now, chosen at random: a body ends, or the next timer is due."""
         self.now += 1_000
         soon = [name for name in self.run.timers if not name.startswith("node:")]  # those are days away
-        able = [*self.run.ready, *self.run.running, *soon]
+        if self.run.paused:
+            self.ask(Resume(self.now))
+            return
+        able = [*self.run.ready, *self.run.running, *self.run.ambiguous, *soon]
         chosen = able[self.choose(len(able))]
+        if chosen in self.run.ambiguous:
+            self.ask(Settle(self.now, chosen, self.run.ambiguous[chosen], happened=False))
+            return
         if ":" in chosen:
             self.now = max(self.now, self.run.timers[chosen])
             self.ask(Fire(at=self.now, timer=chosen))
@@ -179,6 +189,8 @@ TIMERS = ["run", "wait:n1", "retry:n1", "node:n1", "wait:n2", "node:n2", "nothin
 commands = st.one_of(
     st.builds(Cancel, at=st.just(0), reason=st.text(max_size=5)),
     st.builds(Recover, at=st.just(0)),
+    st.builds(Pause, at=st.just(0)),
+    st.builds(Resume, at=st.just(0)),
     st.builds(
         Fire, at=st.just(2**60), timer=st.sampled_from(["run", "wait:n1", "retry:n1", "wait:n2", "node:n1", "nothing"])
     ),
