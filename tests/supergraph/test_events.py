@@ -52,6 +52,9 @@ UNTROUBLED = {
     "tenant.tenant.withdrawn.v1",
     "user.member.refused.v1",
     "user.member.changed.v1",
+    "execution.ticket.taken.v1",
+    "execution.ticket.returned.v1",
+    "execution.verdict.given.v1",
 }
 PROBLEM = "... on Problem { code message field }"
 
