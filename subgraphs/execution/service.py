@@ -16,6 +16,7 @@ from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
 from subgraphs.execution.invariants import Invariants
 from subgraphs.execution.limits import wiring
+from subgraphs.execution.limits.entrance import Entrance
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner
 from subgraphs.execution.runner.loading import Loading, Plans
@@ -65,7 +66,8 @@ class Service:
         for table in WRITTEN:
             ground.writer.register(table)
         ground.leases.watch(self.runner.acquired, self.runner.lost)
-        ground.bus.prepare(Preparation(self.runner, self.loading))
+        entrance = Entrance(self.keeper, ground.settings.partitions)
+        ground.bus.prepare(Preparation(self.runner, self.loading, entrance.place))
         ground.bus.listen([events.FINISHED], self._ended)
         ground.bus.on_wake(TOPIC, self._woken)
         ground.on_drain.append(self._drain)

@@ -216,7 +216,7 @@ def claim(row: Row) -> Claim:
 
 
 HEADS = "select * from execution.run where tenant = $1 and id = $2"
-OPEN = "select tenant, id from execution.run where part = $1 and status < 2"
+OPEN = "select tenant, id from execution.run where part = $1 and status = 1"
 CHUNKS = """
 select j.tenant, j.run, j.version, j.data from unnest($1::uuid[], $2::uuid[], $3::integer[]) q(tenant, run, after)
 join execution.journal j on j.tenant = q.tenant and j.run = q.run and j.version > q.after

@@ -27,6 +27,7 @@ from subgraphs.engine.run import (
 from subgraphs.engine.step import StepError, StepOutcome
 from subgraphs.execution import events as published
 from subgraphs.execution.domain import CODES, moment
+from subgraphs.execution.limits.tickets import Tickets, book
 from subgraphs.execution.storage import INBOX, JOURNAL, RUN, SNAPSHOT, TIMER
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.objects import Objects, Ref
@@ -48,6 +49,7 @@ class Live:
     fresh: list[Event] = field(default_factory=list)
     encoded: list[bytes] = field(default_factory=list)
     timers: dict[str, int] = field(default_factory=dict)
+    tickets: Tickets = field(default_factory=dict)
     mail: list[UUID] = field(default_factory=list)
     bodies: dict[str, tuple[int, asyncio.Task[None]]] = field(default_factory=dict)
     names: dict[str, Any] | None = None
@@ -109,6 +111,8 @@ def cut(live: Live) -> Cut:
     )
     if run.timers != live.timers:
         _timers(live, unit)
+    if live.tickets or (run.started is not None and run.started.gates):
+        live.tickets = book(run, live.tickets, unit)
     for id in live.mail:
         unit.deletes.append((INBOX.name, (run.tenant, run.id, id)))
     live.mail = []

@@ -6,6 +6,7 @@ event that asked for it; else the sweep finds the event later. Either way a run 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,8 @@ class Beginning:
 
     plan: Plan
     start: Start
+    definition: Mapping[str, Any] | None = None
+    """Of a release: its runs have limits to pass."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class Preparation:
 
     runner: Runner
     loading: Any  # () -> Loading, once the database is open
+    entrance: Callable[[UUID, Start, Mapping[str, Any]], None] | None = None
+    """Gives the start of a release the gates it has to pass."""
     name: str = "execution"
     types: frozenset[str] = frozenset({published.DRAFTED, published.CALLED, published.REQUESTED})
     head_table: str = RUN.name
@@ -51,6 +56,8 @@ class Preparation:
         if event.tenant is None or event.id in self.runner.runs:
             return None
         begun = await self._beginning(event, event.tenant)
+        if begun.definition is not None and self.entrance is not None:
+            self.entrance(event.tenant, begun.start, begun.definition)
         live = Live(Run.blank(event.id, event.tenant, begun.plan), lease)
         live.apply(begun.start)
         self.runner.advance(live)
@@ -103,7 +110,7 @@ class Preparation:
         start.trigger = plan.trigger(asked.node)
         start.respond = Respond(asked.respond.mode, asked.respond.address)
         await self._item(tenant, start, asked.item)
-        return Beginning(plan, start)
+        return Beginning(plan, start, held.definition)
 
     async def _request(self, tenant: UUID, start: Start, asked: published.Requested) -> Beginning:
         start.started_by, start.rerun_of = asked.started_by, asked.rerun_of
@@ -115,7 +122,7 @@ class Preparation:
         start.workflow, start.name, start.mode, start.release = held.workflow, held.name, "manual", held.release
         start.trigger = plan.trigger(asked.trigger, "core.manual")
         await self._item(tenant, start, asked.input)
-        return Beginning(plan, start)
+        return Beginning(plan, start, held.definition)
 
     async def _rerun(self, tenant: UUID, start: Start, original: UUID) -> Beginning:
         """The same definition, trigger and items as the original, which stays as it is."""
@@ -127,6 +134,9 @@ class Preparation:
         start.release, start.revision, start.trigger = first.release, first.revision, first.trigger
         start.definition, start.types, start.stored = first.definition, first.types, first.stored
         start.items = [made.json for made in first.items]
+        if first.workflow is not None and first.release is not None:
+            held, plan = await self._loading.plans.release(tenant, first.workflow, first.release)
+            return Beginning(plan, start, held.definition)
         return Beginning(await self._loading.plans.of(tenant, first), start)
 
     async def _item(self, tenant: UUID, start: Start, given: Any) -> None:

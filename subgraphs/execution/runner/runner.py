@@ -7,7 +7,7 @@ gather while its last commit is under way and leave together in the next; many r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ import structlog
 from subgraphs.engine.run import Command, Complete, Event, Recover, Run, StepStarted
 from subgraphs.engine.run.commands import Fail
 from subgraphs.engine.step import Executor, StepError
+from subgraphs.execution.limits import tickets
 from subgraphs.execution.limits.fairness import Turns, turn
 from subgraphs.execution.runner import bodies
 from subgraphs.execution.runner.live import Cut, Live, complete, cut, ending
@@ -101,6 +102,10 @@ class Runner:
             await self._read(absent)
         return [self.runs[run] for _, run in wanted if run in self.runs]
 
+    async def journal(self, keys: Sequence[Key]) -> Mapping[UUID, Sequence[Event]]:
+        """The events of these runs so far."""
+        return await self._loading().journal(keys)
+
     async def _read(self, keys: Sequence[Key]) -> None:
         done = asyncio.Event()
         for _, wanted in keys:
@@ -124,7 +129,7 @@ class Runner:
                 await self.writer.commit(units=[ending(stored.head, lease, self.clock.now())])
         elif not run.final and run.id not in self.runs:
             live = self.runs[run.id] = Live(run, lease, committed=run.version, snapshotted=run.version)
-            live.timers = dict(run.timers)
+            live.timers, live.tickets = dict(run.timers), tickets.wanted(run)
             live.apply(Recover(at=self.clock.now()))
 
     # One run moves
@@ -217,7 +222,8 @@ class Runner:
                 self.push(live)
             return
         run = live.run
-        if run.final or (run.timers and not run.running and min(run.timers.values()) - self.clock.now() > KEEP):
+        far = run.timers and not run.running and min(run.timers.values()) - self.clock.now() > KEEP
+        if run.final or run.queued or far:
             self.runs.pop(run.id, None)
             live.gone = True
 

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from subgraphs.engine.run import Cancel, Fire
+from subgraphs.execution.limits.letters import admission, fault
 from subgraphs.execution.runner.runner import Runner
 from subgraphs.execution.runner.store import Row, Store
 from subgraphs.execution.storage import AT_ONCE
@@ -113,7 +114,11 @@ class Sweep:
                     at=self.runner.clock.now(),
                     reason=data.get("reason") or "",
                     by=UUID(data["by"]) if data.get("by") else None,
+                    error=fault(data),
                 )
             )
+        elif row["kind"] == "admit":
+            at = self.runner.clock.now()
+            live.apply(await admission(at, row["tenant"], row["run"], data, self.runner))
         live.mail.append(row["id"])
         self.runner.push(live)
