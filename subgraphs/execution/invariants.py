@@ -276,8 +276,9 @@ class Invariants:
         counts = {row["kind"]: row["found"] for row in await engine.fetch(COUNTS)}
         for kind in INVARIANTS:
             self.gauge.labels(kind).set(counts.get(kind, 0))
-        for finding in found:
-            log.error("invariant_violated", invariant=finding.kind, subject=finding.subject, detail=finding.detail)
+        for kind in sorted({finding.kind for finding in found}):
+            subjects = [finding.subject for finding in found if finding.kind == kind]
+            log.error("invariant_violated", invariant=kind, found=len(subjects), first=subjects[:5])
 
 
 async def findings(database: Database, tenant: UUID, limit: int, after: tuple[str, str]) -> list[Any]:

@@ -258,6 +258,37 @@ def doctor(
     guarded(run, as_json)
 
 
+@main.command()
+def rebuild(
+    name: Annotated[str, typer.Argument(help="The subgraph whose lists are made anew.")] = "execution",
+    switch: Annotated[bool, typer.Option("--switch", help="Put right what differs; else only tell.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a list anew from what happened, beside the one in use, and compare. Exit code 1 if they differ."""
+
+    def run() -> None:
+        from subgraphs.platform.server import ground_opened
+
+        made = _chosen([name], [each for each in subgraph_names() if _rebuilds(each)])[0]
+        told = import_module(f"subgraphs.{made}.rebuild")
+
+        def tell(state: Any) -> None:
+            print(json.dumps(state.row()) if as_json else state.line(), flush=True)
+
+        async def work() -> Any:
+            async with ground_opened(_settings()) as ground:
+                return await told.rebuild(ground, tell, switch=switch)
+
+        if (done := _run(work())).differing > done.put_right:
+            raise typer.Exit(1)
+
+    guarded(run, as_json)
+
+
+def _rebuilds(name: str) -> bool:
+    return (CHECKOUT / "subgraphs" / name / "rebuild.py").exists()
+
+
 def _settings_table(as_json: bool) -> str:
     rows: list[Mapping[str, Any]] = [
         {"name": name, "default": _plain(default), "says": says} for name, default, says in Settings.described()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from subgraphs.engine.definition import Definition, Fault
+from subgraphs.engine.definition import MAX_PINNED, Definition, Fault
 from subgraphs.engine.graph import Graph
 from subgraphs.engine.inputs import accepted
 from subgraphs.engine.validation import blocking, faults_of
@@ -19,6 +19,7 @@ from subgraphs.workflow.domain import (
     DraftRun,
     DraftRuns,
     Known,
+    Part,
     Unsound,
     Workflow,
     Workflows,
@@ -28,6 +29,7 @@ from subgraphs.workflow.domain import (
 BULKY = 200
 """From so many nodes or connections on, parsing and validation leave the event loop to others."""
 KEY_LENGTH = 200
+GIVEN = 'Send {"node": {"main": [{"some": "item"}]}}.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ async def run_draft(
     input: Any,
     trigger: str | None,
     key: str | None,
+    part: Part,
 ) -> UUID:
     """The id of the execution that was asked for. Raises Unsound for a draft that cannot run."""
     caller.must("workflow:write")
@@ -191,8 +194,70 @@ async def run_draft(
         input=_input(document.definition, {} if input is None else input),
         started_by=author,
         key=_key(key),
+        part=_part(document.definition, catalogue, part),
     )
     return await drafts.request(run)
+
+
+def _part(definition: Definition, catalogue: Catalogue, part: Part) -> Part:
+    """The part, if there is such a one; raises Invalid."""
+    if part.until is not None and part.only is not None:
+        raise Invalid(
+            "A run goes until a node, or is of one node only.",
+            field="input.only",
+            next_step="Leave one of the two out.",
+        )
+    for name in ("until", "only"):
+        _must_have(definition, getattr(part, name), f"input.{name}")
+    _given(definition, part.given)
+    if part.only is not None:
+        _can_run_alone(Graph(definition, catalogue.manifests), part.only, part.given)
+    return part
+
+
+def _must_have(definition: Definition, node: Any, field: str) -> None:
+    if node is not None and node not in definition.nodes:
+        raise Invalid(
+            f"The draft has no node {str(node)[:64]}.",
+            code="node_unknown",
+            field=field,
+            next_step="Name a node of the draft by its id.",
+        )
+
+
+def _given(definition: Definition, given: Any) -> None:
+    """Raises Invalid unless these are lists of items by node and port."""
+    if not isinstance(given, dict):
+        raise Invalid("given is an object of nodes.", field="input.given", next_step=GIVEN)
+    count = 0
+    for node, ports in given.items():
+        _must_have(definition, node, f"input.given.{node[:64]}")
+        for port, items in ports.items() if isinstance(ports, dict) else [("", None)]:
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                where = f"input.given.{node[:64]}" + (f".{port[:64]}" if port else "")
+                raise Invalid("Items are given as lists of objects, by port.", field=where, next_step=GIVEN)
+            count += len(items)
+    if count > MAX_PINNED:
+        raise Invalid(f"At most {MAX_PINNED} items can be given.", field="input.given", next_step="Give fewer.")
+
+
+def _can_run_alone(graph: Graph, node: str, given: Mapping[str, Any]) -> None:
+    sources = dict.fromkeys(each.source for each in graph.incoming[node])
+    pinned = (each for each in sources if graph.definition.nodes[each].pinned)
+    if not sources or graph.bodies.within.get(node) is not None:
+        raise Invalid(
+            f"{node} cannot run alone: {'it lies in a loop' if sources else 'nothing leads to it'}.",
+            code="node_not_alone",
+            field="input.only",
+            next_step="Run the draft until this node.",
+        )
+    if given.keys().isdisjoint(sources) and next(pinned, None) is None:
+        raise Invalid(
+            f"There are no items for {node}.",
+            code="given_missing",
+            field="input.given",
+            next_step=f"Give what {' or '.join(list(sources)[:5])} would put out, or pin items there.",
+        )
 
 
 async def _calls(workflow: Workflow, document: Document, known: Known) -> list[Fault]:

@@ -62,7 +62,9 @@ class Published(Told):
 
 
 class DraftRunRequested(Told):
-    """Somebody runs a draft; the event's id is the run's. `definition` and `input` may be {"$ref", "size"}."""
+    """Somebody runs a draft, or a part of it; the event's id is the run's. `definition`, `input` and `given` may be
+    references to the object store. `until`: the node after which the run ends; `only`: the one node it is of; `given`:
+    items, by node and output port, taken for what those nodes would put out."""
 
     workflow_id: UUID
     name: str
@@ -73,6 +75,9 @@ class DraftRunRequested(Told):
     input: dict[str, Any]
     started_by: UUID
     key: str | None
+    until: str | None
+    only: str | None
+    given: dict[str, Any]
 
 
 PUBLISHED: dict[str, type[Told]] = {
@@ -119,7 +124,14 @@ def published(
 
 
 def draft_requested(
-    run: DraftRun, *, id: UUID, tenant: UUID, partition: int, definition: Any, input: Mapping[str, Any]
+    run: DraftRun,
+    *,
+    id: UUID,
+    tenant: UUID,
+    partition: int,
+    definition: Any,
+    input: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> Event:
     """The wish to run a draft; the execution's id is the event's."""
     data = {
@@ -132,5 +144,8 @@ def draft_requested(
         "input": input,
         "startedBy": str(run.started_by),
         "key": run.key,
+        "until": run.part.until,
+        "only": run.part.only,
+        "given": given,
     }
     return Event(id=id, type=DRAFT_REQUESTED, subject=str(id), data=data, tenant=tenant, partition=partition)

@@ -27,6 +27,7 @@ from subgraphs.workflow.domain.definitions import (
     Document,
     DraftRun,
     DraftRuns,
+    Part,
 )
 from subgraphs.workflow.domain.problems import (
     Raced,
@@ -52,6 +53,7 @@ __all__ = [
     "DraftSaved",
     "Head",
     "Known",
+    "Part",
     "Place",
     "Raced",
     "ReleasePublished",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -70,8 +70,18 @@ def _of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What of a draft is run: up to a node, or one node alone. `given`: items, by node and output port, that are taken
+    for what those nodes would put out."""
+
+    until: str | None = None
+    only: str | None = None
+    given: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DraftRun:
-    """A wish to run the draft as it is. `digest` pins the content, `key` makes the wish count once."""
+    """A wish to run the draft as it is, or a part of it. `key` makes the wish count once."""
 
     workflow: UUID
     name: str
@@ -82,6 +92,7 @@ class DraftRun:
     input: Mapping[str, Any]
     started_by: UUID
     key: str | None
+    part: Part = field(default_factory=Part)
 
 
 class DraftRuns(Protocol):

@@ -172,12 +172,15 @@ class Mutation:
 
     @strawberry.mutation(
         extensions=[answers.AsFaults()],
-        description="Runs the draft as it is, without publishing it. A draft with errors is refused with its faults.",
+        description="Runs the draft as it is, without publishing it, whole or in part. Items that are pinned to nodes "
+        "are taken for what these would put out. A draft with errors is refused with its faults.",
     )
     async def run_draft(self, info: Info, input: answers.RunDraftInput) -> answers.RunDraftResult | None:
         caller, workflow_id = _who_and_what(info, input)
         catalogue = await info.context.catalogue()
         words: dict[str, Any] = {"input": input.input, "trigger": input.trigger, "key": input.idempotency_key}
+        given: Any = {} if input.given is None else input.given
+        words["part"] = domain.Part(input.until, input.only, given)
         execution = await _tried(
             info,
             lambda kept: commands.run_draft(

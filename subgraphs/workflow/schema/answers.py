@@ -90,6 +90,17 @@ class RunDraftInput:
     idempotency_key: str | None = strawberry.field(
         default=None, description="The same key and content start one run, however often they are sent."
     )
+    until: str | None = strawberry.field(
+        default=None, description="Id of the node after which the run ends; what leads nowhere near it is not run."
+    )
+    only: str | None = strawberry.field(
+        default=None, description="Id of the one node to run, on what is given or pinned to the nodes before it."
+    )
+    given: JSON | None = strawberry.field(
+        default=None,
+        description="Items taken for what nodes would put out, by node and output port: "
+        '{"fetch": {"main": [{"id": 7}]}}. They go before pinned items.',
+    )
 
 
 @strawberry.type(description="A definition that is none, or that cannot run.")

@@ -18,7 +18,7 @@ from subgraphs.platform.database import Transaction
 from subgraphs.platform.domain import Conflict, Missing, uuid7
 from subgraphs.platform.objects import Objects, Ref
 from subgraphs.workflow import events
-from subgraphs.workflow.domain import Document, DraftRun, ReleasePublished, Workflow
+from subgraphs.workflow.domain import Document, DraftRun, Part, ReleasePublished, Workflow
 from subgraphs.workflow.storage import tables
 from subgraphs.workflow.storage.known import KnownWorkflows
 from subgraphs.workflow.storage.projections import project
@@ -124,6 +124,8 @@ class KeptWorkflows(KnownWorkflows):
         body, filled = run.document.body, orjson.dumps(run.input)
         definition = await self._outward.checked_in(self._transaction, self._tenant, body, execution)
         given = await self._outward.checked_in(self._transaction, self._tenant, filled, execution)
+        parts = orjson.dumps(run.part.given)
+        cached = await self._outward.checked_in(self._transaction, self._tenant, parts, execution)
         self._transaction.publish(
             events.draft_requested(
                 run,
@@ -132,23 +134,27 @@ class KeptWorkflows(KnownWorkflows):
                 partition=self._outward.partition_for(execution),
                 definition=definition,
                 input=given,
+                given=cached,
             )
         )
         return execution
 
     async def _earlier(self, run: DraftRun, execution: UUID) -> UUID | None:
         """The execution this key stands for already; claims the key when there is none."""
-        wanted = orjson.dumps([run.document.digest, run.trigger, run.input], option=orjson.OPT_SORT_KEYS)
-        wish = hashlib.sha256(wanted).hexdigest()
+        wish: list[Any] = [run.document.digest, run.trigger, run.input]
+        if run.part != Part():
+            wish += [run.part.until, run.part.only, run.part.given]
+        wanted = orjson.dumps(wish, option=orjson.OPT_SORT_KEYS)
+        hashed = hashlib.sha256(wanted).hexdigest()
         table = tables.draft_run
         row = {"tenant": self._tenant, "workflow": run.workflow, "key": run.key}
-        claim = insert(table).values(**row, execution=execution, wish=wish, at=datetime.now(UTC))
+        claim = insert(table).values(**row, execution=execution, wish=hashed, at=datetime.now(UTC))
         claimed = await self._transaction.execute(claim.on_conflict_do_nothing().returning(table.c.key))
         if claimed.first() is not None:
             return None
         where = [self._transaction.tenant_filter(table.c.tenant), table.c.workflow == run.workflow]
         held = await self._transaction.row(select(table).where(*where, table.c.key == run.key))
-        if held is None or held["wish"] != wish:
+        if held is None or held["wish"] != hashed:
             raise Conflict(
                 "This key was used for another run.",
                 code="idempotency_conflict",

@@ -261,3 +261,45 @@ async def test_a_definition_is_validated_without_being_saved(graph: Graph) -> No
     )
     assert fault["position"] >= 2
     assert (await graph.ask(query, caller("viewer"), input={"definition": flow("a")})) == {"valid": True, "faults": []}
+
+
+@pytest.mark.shows("EX-12")
+async def test_a_part_of_a_draft_is_asked_for_with_what_is_given(graph: Graph, heard: Heard) -> None:
+    ada = caller()
+    definition = flow("a", "b", "c")
+    definition["nodes"][1]["pinned"] = [{"n": 1}]
+    made = await graph.create(ada, definition)
+    given = {"a": {"main": [{"n": 2}]}}
+    started = await run(graph, ada, made["id"], until="b", given=given, idempotencyKey="k")
+    told = await heard.one("workflow.draft.requested.v1")
+    assert started["execution"]["id"] == str(told.id)
+    assert (told.data["until"], told.data["only"], told.data["given"]) == ("b", None, given)
+    again = await run(graph, ada, made["id"], until="b", given=given, idempotencyKey="k")
+    assert again == started
+    other = await run(graph, ada, made["id"], idempotencyKey="k")
+    assert (other["__typename"], other["code"]) == ("Conflict", "idempotency_conflict")
+    assert (await run(graph, ada, made["id"], only="b"))["__typename"] == "DraftRun", "items are pinned to a"
+
+
+@pytest.mark.shows("EX-12")
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ({"until": "nobody"}, "input.until"),
+        ({"only": "nobody"}, "input.only"),
+        ({"only": "a", "until": "b"}, "input.only"),
+        ({"only": "start"}, "input.only"),
+        ({"only": "b"}, "input.given"),
+        ({"given": []}, "input.given"),
+        ({"given": {"x": {}}}, "input.given.x"),
+        ({"given": {"a": []}}, "input.given.a"),
+        ({"given": {"a": {"main": [7]}}}, "input.given.a.main"),
+        ({"given": {"a": {"main": [{}] * 10_001}}}, "input.given"),
+    ],
+)
+async def test_a_part_that_is_none_is_told_with_its_field(graph: Graph, words: Any, field: str) -> None:
+    ada = caller()
+    made = await graph.create(ada, flow("a", "b"))
+    answer = await run(graph, ada, made["id"], **words)
+    assert (answer["__typename"], answer["field"]) == ("Invalid", field)
+    assert answer["nextStep"]
