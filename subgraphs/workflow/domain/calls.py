@@ -8,13 +8,15 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from subgraphs.engine.definition import Definition, Fault, Input, Node
-from subgraphs.engine.faults import pointer
+from subgraphs.engine.faults import MAX_FAULTS, pointer
 from subgraphs.engine.inputs import misfits
 from subgraphs.engine.parameters import is_expression
 
 CALL, LATEST = "core.call", "latest"
-LOOKED_AT = 1000
-"""Releases that the search for a cycle looks at; runs refuse to nest deeper than 20 anyway."""
+DEEPEST = 20
+"""Calls that runs nest at most, and that the search for a cycle follows."""
+LOOKED_AT = 20_000
+"""Releases that it looks at."""
 
 Place = tuple[UUID, int]
 """A release: workflow and number."""
@@ -85,58 +87,62 @@ async def call_faults(
         return []
     other = UUID(named.workflow_id) if named else None
     heads = dict(await known.heads({call.callee for call in calls} | ({other} if other else set())))
-    places = {call: place for call in calls if (place := call.place(heads)) is not None and call.callee != itself}
+    places = {call: place for call in calls if (place := call.place(heads)) is not None}
     inputs = await known.inputs(set(places.values()))
+    back = await _back(places.values(), itself, heads, known) if itself is not None else {}
     order = {node_id: index for index, node_id in enumerate(definition.nodes)}
     found: list[Fault] = []
     for call in calls:
+        place = places.get(call)
         if call.callee == itself and call.release is None:
             found.append(_fault(order, call, "call.cycle", f"{name or 'the workflow'} calls itself"))
-        elif call.callee != itself and call not in places:
+        elif place is None:
             found.append(_absent(order, call, heads.get(call.callee)))
-        elif call.callee != itself and heads[call.callee].archived:
+        elif place in back:
+            names = " calls ".join(heads[each].name for each in back[place])
+            found.append(_fault(order, call, "call.cycle", f"{names}, which calls {name or 'this workflow'}"))
+        elif heads[call.callee].archived:
             found.append(_fault(order, call, "call.archived", f"{heads[call.callee].name} is archived"))
         else:
-            found += _inputs(
-                order, call, definition.nodes[call.node], inputs.get(places.get(call, (call.callee, 0)), ())
-            )
-            if itself is not None and (path := await _back(call, itself, heads, known)):
-                names = " calls ".join(heads[each].name for each in path)
-                found.append(_fault(order, call, "call.cycle", f"{names}, which calls {name or 'this workflow'}"))
-    if other is not None and other not in heads:
-        found.append(
-            Fault(
-                code="error_workflow.unknown",
-                message="There is no such workflow to start on failure.",
-                pointer=pointer("settings", "errorWorkflow", "workflowId"),
-                next_step="List the workflows you can see with workflows.",
-            )
+            found += _inputs(order, call, definition.nodes[call.node], inputs.get(place, ()))
+    return [*_error_workflow(other, heads), *found][:MAX_FAULTS]
+
+
+def _error_workflow(named: UUID | None, heads: Mapping[UUID, Head]) -> Iterator[Fault]:
+    if named is not None and named not in heads:
+        yield Fault(
+            code="error_workflow.unknown",
+            message="There is no such workflow to start on failure.",
+            pointer=pointer("settings", "errorWorkflow", "workflowId"),
+            next_step="List the workflows you can see with workflows.",
         )
-    return found
 
 
-async def _back(call: Call, itself: UUID, heads: dict[UUID, Head], known: Known) -> list[UUID] | None:
-    """The workflows by which a call leads back to a call of the newest release of `itself`, if it does. `heads` is
-    completed on the way."""
-    start = call.place(heads)
-    level: dict[Place, list[UUID]] = {start: [call.callee]} if start else {}
+async def _back(
+    starts: Collection[Place], itself: UUID, heads: dict[UUID, Head], known: Known
+) -> dict[Place, list[UUID]]:
+    """Of the releases called those that lead back to a call of the newest release of `itself`, each with the workflows
+    on the way. Of several whose ways meet, one is told. `heads` is completed; level by level, so that a query serves
+    all of them."""
+    found: dict[Place, list[UUID]] = {}
+    level = {place: (place, [place[0]]) for place in starts}
     seen = set(level)
-    while level and len(seen) <= LOOKED_AT:
-        found = await known.calls(level)
-        new = {each.callee for calls in found.values() for each in calls} - heads.keys()
-        if new:
+    for _ in range(DEEPEST):
+        if not level or len(seen) > LOOKED_AT:
+            break
+        calls = await known.calls(level)
+        if new := {each.callee for some in calls.values() for each in some} - heads.keys():
             heads |= await known.heads(new)
-        following: dict[Place, list[UUID]] = {}
-        for place, path in level.items():
-            for each in found.get(place, ()):
+        following: dict[Place, tuple[Place, list[UUID]]] = {}
+        for place, (start, path) in level.items():
+            for each in calls.get(place, ()):
                 if each.callee == itself and each.release is None:
-                    return path
-                reached = each.place(heads)
-                if reached is not None and reached not in seen:
+                    found.setdefault(start, path)
+                elif (reached := each.place(heads)) is not None and reached not in seen:
                     seen.add(reached)
-                    following[reached] = [*path, each.callee]
+                    following[reached] = (start, [*path, each.callee])
         level = following
-    return None
+    return found
 
 
 def _fault(order: Mapping[str, int], call: Call, code: str, message: str, step: str | None = None) -> Fault:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import and_, select, tuple_
+from sqlalchemy import ARRAY, Integer, Select, Uuid, and_, any_, func, literal, select, tuple_
 
 from subgraphs.engine.definition import Input
 from subgraphs.platform.database import Reading
@@ -29,12 +30,12 @@ class KnownWorkflows:
     async def heads(self, workflows: Collection[UUID]) -> Mapping[UUID, Head]:
         columns = (workflow.c.id, workflow.c.name, workflow.c.release, workflow.c.archived_at)
         mine = self._reading.tenant_filter(workflow.c.tenant)
-        rows = await self._reading.rows(select(*columns).where(mine, workflow.c.id.in_(workflows)))
+        rows = await self._reading.rows(select(*columns).where(mine, workflow.c.id == any_(_ids(workflows))))
         return {row["id"]: Head(row["name"], row["release"], row["archived_at"] is not None) for row in rows}
 
     async def calls(self, releases: Collection[Place]) -> Mapping[Place, Sequence[Call]]:
         mine = self._reading.tenant_filter(call.c.tenant)
-        where = tuple_(call.c.workflow, call.c.release).in_(list(releases))
+        where = tuple_(call.c.workflow, call.c.release).in_(_places(releases))
         found: dict[Place, list[Call]] = {}
         for row in await self._reading.rows(select(call).where(mine, where).order_by(call.c.node)):
             made = Call(row["node"], row["callee"], row["pinned"])
@@ -49,7 +50,17 @@ class KnownWorkflows:
         rows = await self._reading.rows(
             select(release.c.workflow, release.c.number, definition.c.body)
             .select_from(release.join(definition, same))
-            .where(mine, tuple_(release.c.workflow, release.c.number).in_(list(releases)))
+            .where(mine, tuple_(release.c.workflow, release.c.number).in_(_places(releases)))
         )
         decode = msgspec.json.Decoder(_Declared).decode
         return {(row["workflow"], row["number"]): decode(row["body"]).inputs for row in rows}
+
+
+def _ids(workflows: Collection[UUID]) -> Any:
+    return literal(list(workflows), ARRAY(Uuid))
+
+
+def _places(releases: Collection[Place]) -> Select[Any]:
+    """Rows of workflow and number: two parameters, however many they are."""
+    numbers = literal([number for _, number in releases], ARRAY(Integer))
+    return select(func.unnest(_ids([workflow for workflow, _ in releases])), func.unnest(numbers))
