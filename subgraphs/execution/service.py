@@ -18,7 +18,7 @@ from subgraphs.execution.invariants import Invariants
 from subgraphs.execution.limits import wiring
 from subgraphs.execution.limits.entrance import Entrance
 from subgraphs.execution.remote import RemoteExecutor
-from subgraphs.execution.runner import Preparation, Runner
+from subgraphs.execution.runner import Preparation, Runner, gate
 from subgraphs.execution.runner.loading import Loading, Plans
 from subgraphs.execution.runner.store import PostgresStore, Rows, SystemClock
 from subgraphs.execution.runner.sweep import Sweep
@@ -92,6 +92,7 @@ class Service:
             self._remote = RemoteExecutor(self.ground.settings.executor_url, self.ground.hop)
             self.ground.ports["executor"] = self._remote
             await self._remote.open()
+        await gate.admit(self.loading(), refuse=self.ground.settings.replay_gate == "refuse")
         self._sweep = Sweep(self.runner, self.loading().store)
         self._sweep.start()
         await self.keeper.start()

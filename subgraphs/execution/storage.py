@@ -232,6 +232,12 @@ RUNS = """
 select r.* from unnest($1::uuid[], $2::uuid[]) q(tenant, run)
 join execution.run r on r.tenant = q.tenant and r.id = q.run
 """
+UNFINISHED = "select tenant, id from execution.run where status < 4 order by id desc limit $1"
+NEWEST_RELEASES = """
+select * from (
+  select distinct on (tenant, workflow) * from execution.release order by tenant, workflow, release desc
+) newest limit $1
+"""
 RELEASE = "select * from execution.release where tenant = $1 and workflow = $2 and release = $3"
 AT_ONCE = 500  # due timers and letters of one look
 DUE = f"""

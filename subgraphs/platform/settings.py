@@ -136,6 +136,9 @@ class Settings:
     executor_url: str = _setting("http://127.0.0.1:8007", _url, "Where Execution finds an Executor served elsewhere")
     executor_workers: int = _setting(256, _positive, "Steps an Executor runs at the same time")
     worker_bodies: int = _setting(256, _positive, "Steps of one worker at the same time, shared by its tenants")
+    replay_gate: str = _setting(
+        "refuse", _one_of("refuse", "warn"), "What a start does about open runs this version cannot read"
+    )
     tenant_weights: tuple[str, ...] = _setting((), _weights, "Tenants' shares of a worker, 1 if not named: ID=3,ID=0.5")
     sandbox_workers: int = _setting(2, _positive, "Worker processes for code nodes")
     access_token_minutes: int = _setting(15, _positive, "Life of an access token, at most 60")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from subgraphs.engine.run import STATUSES
+from subgraphs.engine.run import FINAL, STATUSES
 from subgraphs.execution import storage
 from subgraphs.execution.domain import CODES
 from subgraphs.execution.runner.store import Key, Row
@@ -34,6 +34,16 @@ class SimStore:
             ]
 
         return list(await self.pool.call(work))
+
+    async def unfinished(self, count: int) -> list[Key]:
+        def work() -> list[Key]:
+            rows = [row for row in self.server.all(storage.RUN.name) if STATUSES[row["status"]] not in FINAL]
+            return [(row["tenant"], row["id"]) for row in sorted(rows, key=lambda row: row["id"])[-count:]]
+
+        return list(await self.pool.call(work))
+
+    async def newest_releases(self, count: int) -> Sequence[Row]:
+        return []  # what the simulator runs is compiled anew for each seed
 
     async def heads(self, keys: Sequence[Key]) -> Sequence[Row]:
         def work() -> list[Row]:

@@ -66,6 +66,12 @@ class Store(Protocol):
     async def open(self, part: int) -> list[Key]:
         """The runs of a partition that neither ended nor wait: those a new owner has to go on with at once."""
 
+    async def unfinished(self, count: int) -> list[Key]:
+        """The newest runs that have not ended, of all partitions."""
+
+    async def newest_releases(self, count: int) -> Sequence[Row]:
+        """The releases held last, one of a workflow."""
+
     async def heads(self, keys: Sequence[Key]) -> Sequence[Row]:
         """The head rows of these runs; unknown ones are left out."""
 
@@ -128,6 +134,12 @@ class PostgresStore:
 
     async def open(self, part: int) -> list[Key]:
         return [(row["tenant"], row["id"]) for row in await self.rows.fetch(storage.OPEN, part)]
+
+    async def unfinished(self, count: int) -> list[Key]:
+        return [(row["tenant"], row["id"]) for row in await self.rows.fetch(storage.UNFINISHED, count)]
+
+    async def newest_releases(self, count: int) -> Sequence[Row]:
+        return await self.rows.fetch(storage.NEWEST_RELEASES, count)
 
     async def heads(self, keys: Sequence[Key]) -> Sequence[Row]:
         return await self.rows.fetch(storage.RUNS, *_columns(keys))
