@@ -11,12 +11,13 @@ from uuid import UUID
 from resolvers.entities import loader
 from subgraphs.engine.run import Event, Finished, Run
 from subgraphs.engine.step import Executor
-from subgraphs.execution import consumers, events, queries
+from subgraphs.execution import consumers, events, queries, reasons
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
 from subgraphs.execution.invariants import Invariants
 from subgraphs.execution.limits import wiring
 from subgraphs.execution.limits.entrance import Entrance
+from subgraphs.execution.limits.why import Why
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.runner import Preparation, Runner, gate
 from subgraphs.execution.runner.loading import Loading, Plans
@@ -125,11 +126,16 @@ class Service:
     def context(self, caller: Caller, _incoming: Incoming) -> Context:
         heads = loader(partial(self._heads, caller))
         details = loader(partial(self._details, caller))
+        whys = loader(partial(self._whys, caller))
         desk = TenantDesk(self.ground, caller.tenant, self.ends) if caller.tenant is not None else None
-        return Context(caller, self.ground.database, desk, self.watching, heads, details)
+        return Context(caller, self.ground.database, desk, self.watching, heads, details, whys)
 
     async def _heads(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, Head]:
         return await queries.begun(self.ground.database, caller.must("execution:read"), ids)
+
+    async def _whys(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, Why]:
+        tenant, now = caller.must("execution:read"), self.runner.clock.now()
+        return await reasons.whys(self.ground.database, tenant, self.loading(), ids, now)
 
     async def _details(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, queries.Detail]:
         async with self.ground.database.read(caller.must("execution:read")) as reading:

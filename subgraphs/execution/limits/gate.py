@@ -78,21 +78,25 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Memo(msgspec.Struct, omit_defaults=True):
-    """What is remembered beyond the rows: when the burst being debounced began, whose turn was last."""
+    """What is remembered beyond the rows: when the burst being debounced began, whose turn was last, how long runs have
+    held a place lately (microseconds, for estimates)."""
 
     since: int | None = None
     turn: str | None = None
+    pace: int | None = None
 
 
 class Gate(msgspec.Struct):
     """The state. `waiting`: tickets without a verdict; `inside`: runs let in that hold a place, `ending` those told to
-    end that have not yet (of them, who is also `inside` still holds); `starts`: when runs were let in, oldest first."""
+    end that have not yet (of them, who is also `inside` still holds); `starts`: when runs were let in, where that is
+    what counts; `entered`: when those inside were."""
 
     id: UUID
     waiting: dict[UUID, Ticket] = {}
     inside: dict[UUID, Ticket] = {}
     ending: set[UUID] = set()
     starts: dict[UUID, int] = {}
+    entered: dict[UUID, int] = {}
     memo: Memo = msgspec.field(default_factory=Memo)
     terms: Terms = Terms("pause")
 
@@ -116,8 +120,12 @@ def arrive(gate: Gate, ticket: Ticket) -> bool:
     return True
 
 
-def leave(gate: Gate, run: UUID) -> bool:
-    """The run has ended or gone on, and needs no place here any more; False if it had none."""
+def leave(gate: Gate, run: UUID, at: int | None = None) -> bool:
+    """The run has ended or gone on (at this moment), and needs no place here any more; False if it had none."""
+    entered = gate.entered.pop(run, None)
+    if entered is not None and at is not None:
+        took, pace = max(0, at - entered), gate.memo.pace
+        gate.memo.pace = took if pace is None else (3 * pace + took) // 4
     known = gate.waiting.pop(run, None) or gate.inside.pop(run, None)
     ending = run in gate.ending
     gate.ending.discard(run)
@@ -136,6 +144,7 @@ def note(gate: Gate, run: UUID, ticket: Ticket | None, at: int, word: Word) -> N
     gate.waiting.pop(run, None)
     if word != "refused" and ticket.terms.holds:
         gate.inside[run] = ticket
+        gate.entered[run] = at
     if word != "admitted":
         gate.ending.add(run)
     elif ticket.terms.paces:
@@ -151,9 +160,13 @@ def settle(gate: Gate, verdicts: Iterable[Verdict], memo: Memo) -> None:
             continue
         if ticket is not None and ticket.terms.holds:
             gate.inside[verdict.run] = ticket
+            gate.entered[verdict.run] = verdict.at
         elif gate.terms.paces:
             gate.starts[verdict.run] = verdict.at
-    gate.memo = memo
+    since = memo.since
+    if since is None and gate.terms.kind == "debounce" and gate.waiting:
+        since = min(ticket.at for ticket in gate.waiting.values())
+    gate.memo = Memo(since, memo.turn, gate.memo.pace)
 
 
 def expired(gate: Gate, at: int) -> list[UUID]:

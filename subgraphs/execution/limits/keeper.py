@@ -18,7 +18,18 @@ import msgspec
 import structlog
 
 from subgraphs.execution.limits import events
-from subgraphs.execution.limits.gate import Decision, Gate, Ticket, Verdict, arrive, decide, expired, leave, settle
+from subgraphs.execution.limits.gate import (
+    Decision,
+    Gate,
+    Memo,
+    Ticket,
+    Verdict,
+    arrive,
+    decide,
+    expired,
+    leave,
+    settle,
+)
 from subgraphs.execution.limits.ports import Clock, Commits, Partitions
 from subgraphs.execution.limits.storage import GATE, VERDICT, WORDS, Place, Shelf
 from subgraphs.execution.limits.terms import NOBODY, terms_of
@@ -134,7 +145,7 @@ class Keeper:
             if self.idle.pop(kept.gate.id, None) is not None:
                 self.kept[kept.gate.id] = kept
         else:
-            changed = leave(kept.gate, what)
+            changed = leave(kept.gate, what, self.clock.now())
         if changed:
             self.push(kept)
 
@@ -200,7 +211,7 @@ class Keeper:
 
     def _unit(self, kept: Kept, made: Decision) -> Unit:
         gate, lease, version = kept.gate, kept.lease, kept.version + 1
-        memo = msgspec.json.encode(made.memo).decode()
+        memo = msgspec.json.encode(Memo(made.memo.since, made.memo.turn, gate.memo.pace)).decode()
         unit = Unit(
             tenant=kept.tenant,
             id=gate.id,

@@ -24,6 +24,7 @@ from subgraphs.execution.schema.findings import Findings
 from subgraphs.execution.schema.happenings import ExecutionEvent
 from subgraphs.execution.schema.lags import Lags
 from subgraphs.execution.schema.starting import Starting
+from subgraphs.execution.schema.waiting import WAITINGS
 
 __all__ = ["Context", "schema"]
 
@@ -83,4 +84,4 @@ class Subscription:
             yield event
 
 
-schema = federated(query=Query, mutation=Mutation, subscription=Subscription, types=[Workflow, User])
+schema = federated(query=Query, mutation=Mutation, subscription=Subscription, types=[Workflow, User, *WAITINGS])

@@ -17,9 +17,11 @@ from subgraphs.engine.step import Reply
 from subgraphs.execution import lists, measures, positions, queries
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
+from subgraphs.execution.limits.why import Why
 from subgraphs.execution.schema.moments import Past
 from subgraphs.execution.schema.statuses import ExecutionMode, ExecutionStatus
 from subgraphs.execution.schema.steps import ExecutionError, Step
+from subgraphs.execution.schema.waiting import Waits
 from subgraphs.execution.watching import Watching
 from subgraphs.platform.database import Database
 from subgraphs.platform.domain import Caller
@@ -35,6 +37,7 @@ class Context:
     watching: Watching
     heads: DataLoader[UUID, Head | None]
     details: DataLoader[UUID, queries.Detail | None]
+    whys: DataLoader[UUID, Why | None]
 
     def at_desk(self) -> TenantDesk:
         self.caller.signed_in()
@@ -110,7 +113,7 @@ class ExecutionReply:
 
 
 @strawberry.federation.type(keys=["id"], description="One run of a workflow.")
-class Execution(Past):
+class Execution(Past, Waits):
     id: strawberry.ID = strawberry.field(description="Opaque; ordered by time.")
     status: ExecutionStatus = strawberry.field(description="Where it stands.")
     mode: ExecutionMode = strawberry.field(description="What began it.")
