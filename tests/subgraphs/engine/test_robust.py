@@ -24,8 +24,14 @@ SOUND = flow(
 
 SOUND["inputs"] = [{"name": "who", "type": "string", "default": "me"}]
 SOUND["nodes"] += [
-    node("loop", "loop"),
-    node("work", "set", settings={"compensate": "undo", "join": "any", "onCrash": "park"}, pinned=[{"a": 1}]),
+    node("loop", "loop", parameters={}),
+    node(
+        "work",
+        "set",
+        parameters={},
+        settings={"compensate": "undo", "join": "any", "onCrash": "park"},
+        pinned=[{"a": 1}],
+    ),
     node("undo", "set", parameters={"fields": {"x": "{{ nodes.work.item.a }}"}}),
     node("tidy", "set", parameters={"fields": {"x": "{{ nodes.get.items }}"}}),
 ]
