@@ -32,8 +32,16 @@ class ReleaseHeld(Told):
     release: int
 
 
+class Forking(Told):
+    """Where the new run goes on: after so many events of the one it repeats; `edits`: outputs by step key and port."""
+
+    version: int
+    effects: Literal["live", "record"]
+    edits: Any
+
+
 class StartRequested(Told):
-    """Somebody starts a run; the event's id is the run's. Either a release to run, or a run to repeat."""
+    """Somebody starts a run; the event's id is the run's. Either a release to run, or a run to repeat or to fork."""
 
     workflow_id: UUID | None = None
     release: int | None = None
@@ -42,6 +50,7 @@ class StartRequested(Told):
     started_by: UUID | None = None
     rerun_of: UUID | None = None
     key: str | None = None
+    fork: Forking | None = None
 
 
 class ReplyMade(Told):
@@ -115,6 +124,12 @@ class Called(Read):
     respond: Respond = msgspec.field(default_factory=Respond)
 
 
+class Forked(Read):
+    version: int
+    effects: str
+    edits: Any
+
+
 class Requested(Read):
     workflow_id: UUID | None = None
     release: int | None = None
@@ -122,6 +137,7 @@ class Requested(Read):
     input: Any = None
     started_by: UUID | None = None
     rerun_of: UUID | None = None
+    fork: Forked | None = None
 
 
 READ: dict[str, type[Read]] = {RELEASED: Released, DRAFTED: Drafted, CALLED: Called, REQUESTED: Requested}

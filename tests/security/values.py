@@ -53,6 +53,7 @@ WORDS: Mapping[str, Callable[[], Any]] = {
     "errorCode": lambda: None,
     "errorText": lambda: None,
     "email": lambda: f"{token_hex(8)}@example.com",
+    "event": lambda: 1,
     "first": lambda: 5,
     "headerName": lambda: None,
     "idempotencyKey": lambda: token_hex(8),
@@ -78,6 +79,10 @@ WORDS: Mapping[str, Callable[[], Any]] = {
     "BusinessKeyFilter.name": lambda: None,
     "BusinessKeyFilter.value": lambda: None,
     "ExecutionFilter.release": lambda: None,
+    "ForkEditInput.items": lambda: None,
+    "ForkEditInput.key": lambda: None,
+    "ForkEditInput.port": lambda: None,
+    "ForkExecutionInput.release": lambda: None,
     "Query.workflows.archived": lambda: None,
 }
 

@@ -43,8 +43,8 @@ async def start(
         "startedBy": str(caller.subject),
     }
     same = fingerprint("start", str(workflow), release, trigger, given)
-    queued = _queued(caller, desk, held.name, workflow, "manual", held.release)
-    return await _begin(desk, queued, data, key, same)
+    accepted = queued(caller, desk, held.name, workflow, "manual", held.release)
+    return await begin(desk, accepted, data, key, same)
 
 
 async def rerun(caller: Caller, desk: Desk, *, id: UUID, key: str | None) -> Head:
@@ -55,8 +55,8 @@ async def rerun(caller: Caller, desk: Desk, *, id: UUID, key: str | None) -> Hea
         raise Missing("There is no such run.", field="executionId")
     data = {"rerunOf": str(id), "startedBy": str(caller.subject)}
     same = fingerprint("rerun", str(id))
-    queued = _queued(caller, desk, original.name, original.workflow, original.mode, original.release, id)
-    return await _begin(desk, queued, data, key, same)
+    accepted = queued(caller, desk, original.name, original.workflow, original.mode, original.release, id)
+    return await begin(desk, accepted, data, key, same)
 
 
 def _trigger(held: Held, wanted: str | None) -> str:
@@ -66,11 +66,11 @@ def _trigger(held: Held, wanted: str | None) -> str:
         raise Invalid(f"The run cannot start: {fault}.", code="trigger_unknown", field="trigger") from fault
 
 
-async def _begin(desk: Desk, queued: Head, data: dict[str, Any], key: str | None, same: bytes) -> Head:
+async def begin(desk: Desk, accepted: Head, data: dict[str, Any], key: str | None, same: bytes) -> Head:
     """Stores the start; the run if it begins at once, else `queued`, as which it was accepted."""
     known = checked_key(key)
-    claim = Claim(desk.tenant, known, queued.id, same) if known is not None else None
-    event = events.requested(queued.id, desk.tenant, queued.part, data)
+    claim = Claim(desk.tenant, known, accepted.id, same) if known is not None else None
+    event = events.requested(accepted.id, desk.tenant, accepted.part, data)
     if not await desk.publish(event, claim) and known is not None:
         first = await desk.claimed(known)
         if first is None or first.hash != same:
@@ -80,11 +80,11 @@ async def _begin(desk: Desk, queued: Head, data: dict[str, Any], key: str | None
                 field="idempotencyKey",
                 next_step="Use a new key, or send the same input.",
             )
-        queued = replace(queued, id=first.run)
-    return await desk.begun(queued.id) or queued
+        accepted = replace(accepted, id=first.run)
+    return await desk.begun(accepted.id) or accepted
 
 
-def _queued(
+def queued(
     caller: Caller, desk: Desk, name: str, workflow: UUID | None, mode: str, release: int | None, of: UUID | None = None
 ) -> Head:
     """A run that was accepted and has not begun."""

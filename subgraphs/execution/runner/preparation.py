@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from subgraphs.engine.run import Plan, Respond, Run, Start, Started, Unrunnable
+from subgraphs.engine.run import Fork, Plan, Respond, Run, Start, Started, Unrunnable, recorded, replay
 from subgraphs.engine.step import StepError
 from subgraphs.execution import events as published
 from subgraphs.execution.runner.live import Cut, Live, complete, cut
@@ -114,6 +114,8 @@ class Preparation:
 
     async def _request(self, tenant: UUID, start: Start, asked: published.Requested) -> Beginning:
         start.started_by, start.rerun_of = asked.started_by, asked.rerun_of
+        if asked.rerun_of is not None and asked.fork is not None:
+            return await self._fork(tenant, start, asked.rerun_of, asked.fork, asked.release)
         if asked.rerun_of is not None:
             return await self._rerun(tenant, start, asked.rerun_of)
         if asked.workflow_id is None or asked.release is None:
@@ -138,6 +140,24 @@ class Preparation:
             held, plan = await self._loading.plans.release(tenant, first.workflow, first.release)
             return Beginning(plan, start, held.definition)
         return Beginning(await self._loading.plans.of(tenant, first), start)
+
+    async def _fork(
+        self, tenant: UUID, start: Start, original: UUID, asked: published.Forked, release: int | None
+    ) -> Beginning:
+        """From where the original stood, by its own definition or another release of its workflow. No limit holds it
+        up: the original was let in."""
+        begun = await self._rerun(tenant, start, original)
+        events = (await self._loading.journal([(tenant, original)]))[original]
+        state = replay(Run.blank(original, tenant, begun.plan), events[: asked.version])
+        edits = await whole(self.runner.objects, tenant, asked.edits)
+        start.fork = Fork(run=state, edits=edits, effects=asked.effects)
+        if asked.effects == "record":
+            start.fork.record = recorded(Run.blank(original, tenant, begun.plan), events)
+        plan = begun.plan
+        if release is not None and start.workflow is not None:
+            held, plan = await self._loading.plans.release(tenant, start.workflow, release)
+            start.release, start.revision, start.definition, start.types = held.release, None, None, None
+        return Beginning(plan, start)
 
     async def _item(self, tenant: UUID, start: Start, given: Any) -> None:
         """The trigger's item, fetched if the event only refers to it."""

@@ -21,6 +21,7 @@ from subgraphs.execution.schema.executions import (
 )
 from subgraphs.execution.schema.filters import ExecutionFilter
 from subgraphs.execution.schema.findings import Findings
+from subgraphs.execution.schema.forking import Forking
 from subgraphs.execution.schema.happenings import ExecutionEvent
 from subgraphs.execution.schema.lags import Lags
 from subgraphs.execution.schema.starting import Starting
@@ -62,7 +63,7 @@ class Query(Lags, Findings):
 
 
 @strawberry.type
-class Mutation(Starting):
+class Mutation(Starting, Forking):
     pass
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from subgraphs.engine.definition import Definition, Faults
 from subgraphs.engine.faults import Fault
 from subgraphs.engine.validation import blocking, validate
-from tests.subgraphs.engine.test_validation import CATALOGUE, flow, node
+from tests.subgraphs.engine.test_structure import CATALOGUE
+from tests.subgraphs.engine.test_validation import edge, flow, node
 
 SOUND = flow(
     node("get", "http", parameters={"url": "{{ trigger.url }}", "method": "POST", "body": {"a": [1, "x"]}}),
@@ -22,6 +23,30 @@ SOUND = flow(
 )
 
 SOUND["inputs"] = [{"name": "who", "type": "string", "default": "me"}]
+SOUND["nodes"] += [
+    node("loop", "loop", parameters={}),
+    node(
+        "work",
+        "set",
+        parameters={},
+        settings={"compensate": "undo", "join": "any", "onCrash": "park"},
+        pinned=[{"a": 1}],
+    ),
+    node("undo", "set", parameters={"fields": {"x": "{{ nodes.work.item.a }}"}}),
+    node("tidy", "set", parameters={"fields": {"x": "{{ nodes.get.items }}"}}),
+]
+SOUND["connections"] += [
+    edge("way", "loop", output="a"),
+    edge("loop", "work", output="each"),
+    edge("work", "loop", input="next"),
+]
+SOUND["settings"] = {
+    "finally": ["tidy"],
+    "errorWorkflow": {"workflowId": "00000000-0000-4000-8000-000000000001"},
+    "concurrency": {"limit": 2, "key": "{{ trigger.who }}", "onLimit": "roundRobin"},
+    "debounce": {"period": "PT1S", "maxWait": "PT5S"},
+    "priority": "{{ trigger.n }}",
+}
 
 scalars = (
     st.none()
