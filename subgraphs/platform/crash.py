@@ -1,9 +1,10 @@
-"""Crash points: named places of the product where a process can be told to die, for the tests that kill it there.
+"""Crash points: places of the product where a process can be told to die, for the tests that kill it there.
 
-`LINKFLOW_CRASH_AT=NAME:N` ends the process by SIGKILL when it passes the named place for the N-th time; with
-`NAME:N:later` it counts from SIGUSR1 on, so that the way up is spared. It is refused unless `LINKFLOW_FAULTS` allows
-faults. The places are listed here and wrapped when a process starts armed; one that does not pays nothing, for nothing
-of this stands in the code it runs. A test checks that every place still exists.
+`LINKFLOW_CRASH_AT` names a function, whether to die before it is called or after it returned, and at which passing:
+`after subgraphs.platform.writer:Writer._send 2`. More words: `of=Fire` counts only calls whose last argument is of a
+type of this name; `later` counts from SIGUSR1 on, so that the way up is spared. It is refused unless `LINKFLOW_FAULTS`
+allows faults. The function is wrapped when a process starts armed; one that does not pays nothing, for nothing of this
+stands in the code it runs. Tests keep the list of places, and check that each is still there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import inspect
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A function (`module:Class.name`), and whether it dies before that is called or after it returned.
+    """A function (`module:Class.name`), and whether a process dies before that is called or after it returned.
 
     `of`: only calls whose last positional argument is of a type of this name count.
     """
@@ -30,54 +31,37 @@ class Place:
     of: str = ""
 
     def found(self) -> tuple[Any, str, Any]:
-        """What the function stands in, its name there, and the function; raises AttributeError when it is gone."""
+        """What the function stands in, its name there, and the function; raises ValueError when it is not there."""
         module, _, path = self.function.partition(":")
-        holder: Any = import_module(module)
         *outer, name = path.split(".")
-        for part in outer:
-            holder = getattr(holder, part)
-        return holder, name, getattr(holder, name)
+        try:
+            holder: Any = import_module(module)
+            for part in outer:
+                holder = getattr(holder, part)
+            return holder, name, getattr(holder, name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"there is no {self.function}") from error
+
+    def at(self, count: int, *, later: bool = False) -> str:
+        """What to set LINKFLOW_CRASH_AT to."""
+        words = ["after" if self.after else "before", self.function, str(count)]
+        return " ".join([*words, *([f"of={self.of}"] if self.of else []), *(["later"] if later else [])])
 
 
-WRITER = "subgraphs.platform.writer:Writer"
-RUNNER = "subgraphs.execution.runner.runner:Runner"
-PLACES: Mapping[str, Place] = {
-    "claimed": Place("subgraphs.platform.leases:Leases._gain", after=True),
-    "lease_renewed": Place("subgraphs.platform.leases:Leases._look_round", after=True),
-    "before_commit": Place(f"{WRITER}._send"),
-    "after_commit": Place(f"{WRITER}._send", after=True),
-    "prepared": Place("subgraphs.execution.runner.preparation:Preparation.prepare", after=True),
-    "settled": Place(f"{RUNNER}.settle"),
-    "body_begun": Place("subgraphs.execution.runner.bodies:outside"),
-    "body_ended": Place("subgraphs.execution.runner.bodies:outside", after=True),
-    "effect_sent": Place("subgraphs.platform.egress.client:Egress.request", after=True),
-    "timer_due": Place(f"{RUNNER}.ask", of="Fire"),
-    "letter_read": Place("subgraphs.execution.runner.sweep:Sweep._letter"),
-    "object_stored": Place("subgraphs.platform.objects:Objects.put", after=True),
-    "event_handled": Place("subgraphs.platform.delivery:Consumer.attempt", after=True),
-    "before_cursor": Place("subgraphs.platform.cursors:advance"),
-    "reply_sent": Place("subgraphs.webhook.replies:Answer.send", after=True),
-    "read_back": Place(f"{RUNNER}._adopt", after=True),
-    "before_drain": Place(f"{RUNNER}.drain"),
-}
-
-
-def parsed(text: str) -> tuple[str, int, bool]:
-    """`NAME:N` or `NAME:N:later` as (name, n, later); raises ValueError."""
-    name, _, rest = text.partition(":")
-    number, _, word = rest.partition(":")
-    if name not in PLACES or word not in {"", "later"}:
-        raise ValueError(f"one of {', '.join(PLACES)}, a colon, a number, and perhaps `:later`")
-    count = int(number or "1")
-    if count < 1:
-        raise ValueError("the number is at least 1")
-    return name, count, word == "later"
+def parsed(text: str) -> tuple[Place, int, bool]:
+    """(place, passing, later); raises ValueError."""
+    moment, function, number, *more = text.split(" ") if text.count(" ") > 1 else ("", "", "")
+    if moment not in {"before", "after"} or ":" not in function or not number.isdigit() or int(number) < 1:
+        raise ValueError("before or after, module:Class.function, and at which passing, from 1")
+    if unknown := [word for word in more if word != "later" and not word.startswith("of=")]:
+        raise ValueError(f"{unknown[0]} is neither of=TYPE nor later")
+    of = next((word.removeprefix("of=") for word in more if word != "later"), "")
+    return Place(function, moment == "after", of), int(number), "later" in more
 
 
 def arm(text: str, die: Callable[[], None] | None = None) -> None:
-    """Has the process die at the place `NAME:N`. Wraps the function for good: for a process of its own."""
-    name, count, later = parsed(text)
-    place = PLACES[name]
+    """Has the process die where `text` says. Wraps the function for good: for a process of its own."""
+    place, count, later = parsed(text)
     holder, attribute, function = place.found()
 
     def wrap(*_: object) -> None:

@@ -156,7 +156,7 @@ class Settings:
     near_cache_bytes: int = _setting(32 * MIB, _bytes, "Stored payloads a process keeps at hand once they were read")
     tenant_filter: bool = _setting(True, _boolean, "Off only in the test of row-level security")
     faults: bool = _setting(False, _boolean, "Whether this process may be told to fail; for tests only")
-    crash_at: str = _setting("", str, "NAME:N, the place at whose N-th passing to die; needs LINKFLOW_FAULTS")
+    crash_at: str = _setting("", str, "Where to die, in tests (subgraphs/platform/crash.py); needs LINKFLOW_FAULTS")
 
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> Settings:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from subgraphs.execution.domain import CODES
-from subgraphs.platform import crash
 from tests.crashes.checker import judge, last_calls
 from tests.crashes.conftest import FULL, Rigs
 from tests.crashes.graphs import KINDS, whole
+from tests.crashes.places import PLACES
 from tests.crashes.rig import Rig
 from tests.sandbox.conftest import Running, start, stop
 
@@ -36,7 +36,7 @@ def guests(scratch: Path) -> Iterator[Running]:
 
 def cells(rig: Rig) -> list[tuple[str, str]]:
     """All of them, or a sample in which every point and every kind is."""
-    points, kinds = [point for point in crash.PLACES if point not in SPARED], list(KINDS)
+    points, kinds = [point for point in PLACES if point not in SPARED], list(KINDS)
     every = list(itertools.product(points, kinds))
     rig.chance.shuffle(every)
     if FULL:
@@ -70,7 +70,7 @@ class Chain:
         rig = self.rig
         for former in list(rig.workers):
             await rig.remove(former)
-        worker = await rig.spawn(f"{point}:{hit}:later")
+        worker = await rig.spawn(PLACES[point].at(hit, later=True))
         await self.quiet()
         worker.signal(signal.SIGUSR1)
         starting = asyncio.create_task(rig.start(kind, KINDS[kind].pad))
@@ -129,7 +129,7 @@ async def test_r02_every_crash_point_at_every_kind_of_node(rigs: Rigs, guests: R
     died = set().union(*(chain.died for chain in chains))
     points, kinds = {point for point, _ in died}, {kind for _, kind in died}
     print(
-        f"\nR02: {len(todo)} cells of {len(crash.PLACES) - len(SPARED)} points x {len(KINDS)} kinds, "
+        f"\nR02: {len(todo)} cells of {len(PLACES) - len(SPARED)} points x {len(KINDS)} kinds, "
         f"{tally['died']} deaths in {len(died)} cells, {tally['outrun']} runs outran their point; "
         f"equal to the model: all. "
         f"Points reached: {', '.join(sorted(points))}; kinds: {', '.join(sorted(kinds))}"
