@@ -102,6 +102,33 @@ async def test_a_poisonous_unit_fails_alone_and_says_why(process: Process) -> No
     assert (await state(process, bad), await state(process, good), await calls(process, call)) == (None, "begun", 1)
 
 
+STALLED = """
+select pid, query_start from pg_stat_activity where application_name = 'linkflow writer'
+and datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def test_what_the_database_cannot_store_now_is_not_held_against_its_rows(process: Process) -> None:
+    """Somebody cancels the flush again and again; it is sent again, and nothing of it is called poison."""
+    lease, run = lease_of(process), uuid7()
+    admin = await asyncpg.connect(process.settings.dsn("lf_admin"))
+    try:
+        async with process.database.engine.acquire() as holder, holder.transaction():
+            await holder.execute("select 1 from bus.lease where part = $1 for update", lease.partition)
+            pending = asyncio.create_task(process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun")]))
+            seen = set()
+            while len(seen) < 4 and not pending.done():
+                for row in await admin.fetch(STALLED):
+                    if row["query_start"] not in seen:
+                        seen.add(row["query_start"])
+                        await admin.execute("select pg_cancel_backend($1)", row["pid"])
+        outcome = await pending
+    finally:
+        await admin.close()
+    assert (outcome.failed, outcome.evicted) == ({}, frozenset())
+    assert await words(process, run) == ["begun"]
+
+
 async def test_a_broken_promise_of_the_journal_is_poison_too(process: Process) -> None:
     lease, run = lease_of(process), uuid7()
     await process.writer.commit(units=[process.unit(run, TENANT, lease, 0, "begun")])
