@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from subgraphs.engine.run import Cancel, RoundEnded, RoundStarted, StepsCancelled, ancestor, snapshot
+from subgraphs.engine.run import (
+    Cancel,
+    Complete,
+    RoundEnded,
+    RoundStarted,
+    StepsCancelled,
+    ancestor,
+    decide,
+    evolve,
+    snapshot,
+)
 from subgraphs.engine.run.compiling import MOST_ROUNDS
 from subgraphs.engine.run.parts import Unrunnable
-from subgraphs.engine.step import Item, StepError
+from subgraphs.engine.step import Item, StepError, StepOutcome
 from tests.subgraphs.engine.run.course import Course, graph
 
 EDGES = "a>l l.each>b b>c c>l.next l.done>d"
@@ -25,11 +35,6 @@ def looped(count: int, *, body: str = "p", settings: dict[str, Any] | None = Non
 def test_rounds_come_one_after_another_and_what_comes_back_leaves_in_their_order() -> None:
     course = looped(3)
     assert list(course.run.ready) == ["b@0"]
-    assert (
-        course.run.inputs("b@0")
-        == course.run.rounds["l@0"].outputs | {"main": course.run.rounds["l@0"].outputs["each"]}
-        or True
-    )
     for number in range(3):
         assert [item.json for item in course.run.inputs(f"b@{number}")["main"]] == [{"n": number}]
         course.passing(f"b@{number}")
@@ -231,8 +236,5 @@ def test_a_hundred_thousand_rounds_cost_time_in_proportion_and_no_memory() -> No
 
 
 def _step(course: Course, key: str, items: dict[str, list[Item]]) -> None:
-    from subgraphs.engine.run import Complete, decide, evolve
-    from subgraphs.engine.step import StepOutcome
-
     for event in decide(course.run, Complete(course.now, key, 1, StepOutcome(items))):
         evolve(course.run, event)
