@@ -16,7 +16,7 @@ import orjson
 from subgraphs.engine.expression import check
 from subgraphs.engine.parameters import Checker
 from subgraphs.engine.step import Item, StepOutcome, StepRequest
-from subgraphs.executor.domain import NodeType
+from subgraphs.executor.domain import MAIN, NodeType
 from subgraphs.executor.runner import Runner
 from subgraphs.executor.units import iso_duration
 from subgraphs.platform.domain import Caller, Invalid, Missing, uuid7
@@ -27,13 +27,15 @@ BYTES_LIMIT = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a node is tried with. `context`: `nodes` ({id: [json]}), `trigger` and `vars` for its expressions."""
+    """What a node is tried with. `items` enter by `main`, `inputs` are those of other ports. `context`: `nodes`
+    ({id: [json]}), `trigger` and `vars` for its expressions."""
 
     type: str
     version: str | None
     parameters: Any
     items: Any
     context: Any = None
+    inputs: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ async def try_node(sample: Sample, *, caller: Caller, runner: Runner) -> Tried:
 
 def _type(sample: Sample, runner: Runner) -> NodeType:
     versions = {version: found for (name, version), found in runner.types.items() if name == sample.type}
-    found = versions.get(sample.version) if sample.version else versions[max(versions)] if versions else None
+    found = (
+        versions.get(sample.version) if sample.version else versions[max(versions, key=_order)] if versions else None
+    )
     if found is not None:
         return found
     if versions:
@@ -67,6 +71,11 @@ def _type(sample: Sample, runner: Runner) -> NodeType:
     close = get_close_matches(sample.type[:100], {name for name, _ in runner.types}, 1)
     step = f"Did you mean {close[0]}?" if close else "Ask for nodeTypes."
     raise Missing(f"There is no node type {sample.type[:100]}.", field="type", next_step=step)
+
+
+def _order(version: str) -> list[int]:
+    """A semantic version as numbers that sort."""
+    return [int(part) for part in version.split(".")]
 
 
 def _request(sample: Sample, type: NodeType, tenant: UUID) -> StepRequest:
@@ -89,7 +98,7 @@ def _request(sample: Sample, type: NodeType, tenant: UUID) -> StepRequest:
         attempt=1,
         idempotency_key=f"test-{id}",
         parameters=sample.parameters,
-        inputs={"main": _items(sample.items, "items")},
+        inputs={"main": _items(sample.items, "items"), **_others(sample.inputs, type)},
         scope={
             "nodes": {str(name): _items(items, f"context.nodes.{name}") for name, items in nodes.items()},
             "trigger": context.get("trigger") or {},
@@ -100,6 +109,17 @@ def _request(sample: Sample, type: NodeType, tenant: UUID) -> StepRequest:
         seed=randbits(31),
         timeout=iso_duration(type.manifest.timeout).total_seconds(),
     )
+
+
+def _others(inputs: Any, type: NodeType) -> dict[str, Sequence[Item]]:
+    """The items of ports other than `main`."""
+    if inputs is None:
+        return {}
+    ports = [port for port in type.manifest.inputs if port != MAIN]
+    if not isinstance(inputs, dict) or not inputs.keys() <= set(ports):
+        step = f"Its further inputs are {', '.join(ports)}." if ports else "It has no input beside main."
+        raise Invalid("inputs is an object of lists of items, by port.", field="inputs", next_step=step)
+    return {port: _items(items, f"inputs.{port}") for port, items in inputs.items()}
 
 
 def _check(parameters: dict[str, Any], type: NodeType) -> None:

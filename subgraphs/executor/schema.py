@@ -12,7 +12,7 @@ from resolvers.problems import AsData, Forbidden, Invalid, Missing, Unauthentica
 from resolvers.scalars import JSON
 from resolvers.schema import federated
 from subgraphs.engine.expression import plain
-from subgraphs.engine.step import Line, Reply, StepError
+from subgraphs.engine.step import Line, Reply, StepError, Wait
 from subgraphs.executor import commands, domain, queries
 from subgraphs.executor.runner import Runner
 from subgraphs.platform.domain import Caller
@@ -106,6 +106,18 @@ class TestReply:
         return cls(status=reply.status, headers=JSON(reply.headers), body=body, content_type=reply.content_type)
 
 
+@strawberry.type(description="What a tried node would wait for.")
+class TestWait:
+    kind: str = strawberry.field(description="time, signal, event, approval, form, webhook or child.")
+    name: str = strawberry.field(description="What is waited for, as the name of a signal.")
+    until: datetime | None = strawberry.field(description="When the wait would end by itself.")
+    detail: JSON = strawberry.field(description="The rest of it; what, depends on the kind.")
+
+    @classmethod
+    def of(cls, wait: Wait) -> Self:
+        return cls(kind=wait.kind, name=wait.name, until=wait.until, detail=JSON(plain(wait.detail)))
+
+
 @strawberry.type(description="How a node fared with sample items. What it did wrong is `error`, not a problem.")
 class TestResult:
     outputs: JSON = strawberry.field(description="The JSON of the items that left, by port.")
@@ -113,6 +125,8 @@ class TestResult:
     lines: list[TestLine] | None = sized(description="What it printed.", at_most=1000)
     lines_dropped: int = strawberry.field(description="Lines beyond what is kept.")
     waits_until: datetime | None = strawberry.field(description="Until when it would hold its items, if it would.")
+    waits_for: TestWait | None = strawberry.field(description="What it would wait for, if it would.")
+    keys: JSON | None = strawberry.field(description="Business keys it would set on the execution, by name.")
     reply: TestReply | None = strawberry.field(description="What it would answer a webhook's caller, if it would.")
     duration_ms: float = strawberry.field(description="How long it took.")
 
@@ -126,6 +140,8 @@ class TestResult:
             lines=[TestLine.of(line) for line in outcome.lines],
             lines_dropped=outcome.lines_dropped,
             waits_until=outcome.wait.until if outcome.wait else None,
+            waits_for=TestWait.of(outcome.wait) if outcome.wait else None,
+            keys=None if outcome.keys is None else JSON(outcome.keys),
             reply=TestReply.of(outcome.reply) if outcome.reply else None,
             duration_ms=round(tried.milliseconds, 3),
         )
@@ -136,7 +152,10 @@ class TestNodeInput:
     type: str = strawberry.field(description="Name of the node type, as core.set.")
     version: str | None = strawberry.field(default=None, description="The newest, if none is named.")
     parameters: JSON = strawberry.field(description="The node's parameters; strings may hold expressions.")
-    items: JSON = strawberry.field(description="Up to 100 JSON objects, the items of its input.")
+    items: JSON = strawberry.field(description="Up to 100 JSON objects, the items of its input main.")
+    inputs: JSON | None = strawberry.field(
+        default=None, description='Items of further input ports, as of core.merge: {"right": [{"id": 7}]}.'
+    )
     context: JSON | None = strawberry.field(
         default=None, description="What expressions see beside items: nodes ({id: [items]}), trigger, vars."
     )
@@ -163,7 +182,7 @@ class Mutation:
         description="Tries one node with sample items, outside any execution. It does what it does: a request is sent.",
     )
     async def test_node(self, info: Info, input: TestNodeInput) -> TestNodeResult | None:
-        sample = commands.Sample(input.type, input.version, input.parameters, input.items, input.context)
+        sample = commands.Sample(input.type, input.version, input.parameters, input.items, input.context, input.inputs)
         tried = await commands.try_node(sample, caller=info.context.caller, runner=info.context.runner)
         return TestResult.of(tried)
 

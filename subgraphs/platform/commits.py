@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import asyncpg
+
 from subgraphs.platform.domain import Event
 from subgraphs.platform.flush import Ingress, Unit
 
@@ -17,6 +19,16 @@ class Unavailable(Exception):
 
 class OutcomeUnknown(Exception):
     """The connection broke during the commit and the database stayed away: it may or may not have been stored."""
+
+
+PASSING = frozenset({"25", "40", "53", "55", "57", "58"})
+"""Classes of SQLSTATE that say nothing against a statement's rows: read-only for now, ties of locks, no room on disk or
+in memory, a lock not had, cancelled by somebody, an error of the system (PostgreSQL, appendix A)."""
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the database could not do it now, and may do the very same later."""
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in PASSING
 
 
 @dataclass(slots=True)

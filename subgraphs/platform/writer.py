@@ -27,6 +27,7 @@ from subgraphs.platform.commits import (
     Stored,
     Unavailable,
     part,
+    passing,
     size_of,
 )
 from subgraphs.platform.database import Database
@@ -170,6 +171,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is given to the caller whose rows cause it
             if self._lost(error):
                 await self._reconnect(entries)
+            elif passing(error):
+                self._abandon(entries, Unavailable(f"The database cannot store now: {error}"))
             else:
                 log.info("flush.split", extra={"callers": len(entries), "error": repr(error)})
                 await self._singly(entries)
@@ -181,15 +184,19 @@ class Writer:
         return self._connection is None or self._connection.is_closed()
 
     async def _store(self, entries: Sequence[Entry]) -> None:
-        """One statement for all of them; tried again when the database had to break a tie of locks."""
+        """One statement for all of them; tried again for a while when the database says it cannot now."""
         batch, claims = self._gather(entries)
-        for attempt in range(3):
+        pause, began = 0.0, time.monotonic()
+        while True:
             try:
                 stored = await self._send(batch)
                 break
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
-                if attempt == 2:
+            except asyncpg.PostgresError as error:
+                if not passing(error) or self._lost() or self._closing or time.monotonic() - began > PATIENCE:
                     raise
+                log.warning("flush.again", extra={"error": repr(error)})
+            await asyncio.sleep(pause)
+            pause = min(1.0, pause * 2 or 0.02)
         for entry, claim in zip(entries, claims, strict=True):
             entry.claimed = claim is None or claim in stored.claimed
             entry.written = {unit.id for unit in entry.all_units() if unit.id in stored.written}
@@ -260,7 +267,8 @@ class Writer:
                 if self._lost(error):
                     await self._reconnect(entries[at:])
                     return
-                self._abandon([entry], error)
+                gone = Unavailable(f"The database cannot store now: {error}")
+                self._abandon([entry], gone if passing(error) else error)
 
     async def _alone(self, entry: Entry) -> None:
         if entry.ingress is not None:
@@ -272,7 +280,7 @@ class Writer:
             try:
                 await self._store([alone])
             except Exception as error:
-                if self._lost(error):
+                if self._lost(error) or passing(error):
                     raise
                 log.warning("flush.poison", extra={"stream": str(unit.id), "error": repr(error)})
                 entry.failed[unit.id] = error
@@ -379,7 +387,7 @@ class Writer:
     def _abandon(self, entries: Sequence[Entry], error: Exception) -> None:
         for entry in entries:
             for prepared in entry.prepared:
-                prepared.settle(False)
+                prepared.settle(prepared.unit.id in entry.written)
             if not entry.done.done():
                 entry.done.set_exception(error)
 

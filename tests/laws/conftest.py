@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +13,8 @@ import pytest
 from subgraphs.platform.migrate import migrate
 from subgraphs.platform.postgres import Postgres
 from subgraphs.platform.settings import Settings
-from tests.laws.ground import Process, make_tables, process_on
+from tests.laws.adapters import Adapter, simulated
+from tests.laws.ground import Process, make, make_tables, process_on, running
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,19 @@ async def law_settings(cluster: Postgres, scratch: Path) -> Settings:
     await migrate(settings, ["bus"])
     await make_tables(settings)
     return settings
+
+
+@pytest.fixture(params=["postgres", "simulated"])
+def adapter(request: pytest.FixtureRequest, law_settings: Settings) -> Adapter:
+    """Both databases, one after the other: a law that takes this holds on both."""
+    return simulated() if request.param == "simulated" else Adapter("postgres", partial(make, law_settings))
+
+
+@pytest.fixture
+async def either(adapter: Adapter) -> AsyncIterator[Process]:
+    """An opened process that owns every partition, on both databases."""
+    async with running(adapter.make()) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -87,6 +87,36 @@ class Process:
     bus: Bus
     lost: list[int] = field(default_factory=list)
 
+    async def words(self, run: UUID) -> list[str]:
+        """The journal of a run."""
+        rows = await self.database.engine.fetch("select word from law.journal where run = $1 order by version", run)
+        return [row["word"] for row in rows]
+
+    async def state(self, run: UUID) -> str | None:
+        found = await self.database.engine.fetchval("select state from law.run where id = $1", run)
+        return None if found is None else str(found)
+
+    async def calls(self, call: UUID) -> int:
+        return int(await self.database.engine.fetchval("select count(*) from law.call where id = $1", call))
+
+    async def logged(self, *subjects: UUID) -> int:
+        """How many events of these subjects are in the log."""
+        query, ids = "select count(*) from bus.log where subject = any($1)", [str(subject) for subject in subjects]
+        return int(await self.database.engine.fetchval(query, ids))
+
+    async def hand_over(self, part: int, owner: UUID | None, epochs: int = 0) -> None:
+        """Changes the owner of a partition behind everybody's back."""
+        query = "update bus.lease set owner = $2, epoch = epoch + $3 where part = $1"
+        await self.database.engine.execute(query, part, owner, epochs)
+
+    async def owners(self) -> dict[int, UUID | None]:
+        return {row["part"]: row["owner"] for row in await self.database.engine.fetch("select * from bus.lease")}
+
+    async def parked(self, event: UUID) -> bool:
+        """Whether an event is among the dead letters."""
+        query = "select 1 from bus.held where id = $1 and parked is not null"
+        return bool(await self.database.engine.fetch(query, event))
+
     def unit(self, run: UUID, tenant: UUID, lease: Lease, expected: int, word: str, *, small: int = 0) -> Unit:
         version = expected + 1
         head = (tenant, run, lease.partition, version, lease.epoch, word, small)

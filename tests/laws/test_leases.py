@@ -19,6 +19,7 @@ import pytest
 from subgraphs.platform.domain import uuid7
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.settings import Settings
+from tests.laws.adapters import Adapter
 from tests.laws.ground import TENANT, Process, make, process_on, running
 
 EVERY = list(range(16))
@@ -79,21 +80,21 @@ async def half(process: Process, worker: Worker) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_process_alone_owns_everything_and_two_share(law_settings: Settings) -> None:
-    async with process_on(law_settings) as one:
+async def test_a_process_alone_owns_everything_and_two_share(adapter: Adapter) -> None:
+    async with running(adapter.make()) as one:
         assert sorted(one.leases.owned) == EVERY
-        async with process_on(law_settings) as two:
+        async with running(adapter.make()) as two:
             await settled(lambda: len(one.leases.owned) == len(two.leases.owned) == 8)
             assert sorted([*one.leases.owned, *two.leases.owned]) == EVERY
             assert sorted(one.lost) == sorted(two.leases.owned)
-            async with process_on(law_settings) as three:
+            async with running(adapter.make()) as three:
                 everybody = (one, two, three)
                 await settled(lambda: sorted(len(process.leases.owned) for process in everybody) == [5, 5, 6])
         await settled(lambda: sorted(one.leases.owned) == EVERY)
 
 
-async def test_a_process_that_only_asks_leaves_partitions_to_those_that_work(law_settings: Settings) -> None:
-    async with running(make(law_settings, works=False)) as asking, process_on(law_settings) as working:
+async def test_a_process_that_only_asks_leaves_partitions_to_those_that_work(adapter: Adapter) -> None:
+    async with running(adapter.make(works=False)) as asking, running(adapter.make()) as working:
         await settled(lambda: working.leases.peers == asking.leases.peers == 1)
         await settled(lambda: sorted(working.leases.owned) == EVERY)
         assert not asking.leases.owned
@@ -101,15 +102,14 @@ async def test_a_process_that_only_asks_leaves_partitions_to_those_that_work(law
 
 
 @pytest.mark.shows("EX-01")
-async def test_what_a_process_owns_is_what_the_database_says(law_settings: Settings) -> None:
+async def test_what_a_process_owns_is_what_the_database_says(adapter: Adapter) -> None:
     """The answer to a claim or to a release may be lost: the database did it, and the process does not know."""
-    async with process_on(law_settings) as one, process_on(law_settings) as two:
+    async with running(adapter.make()) as one, running(adapter.make()) as two:
         await settled(lambda: len(one.leases.owned) == len(two.leases.owned) == 8)
         left, right = min(one.leases.owned), min(two.leases.owned)
         epochs = {part: lease.epoch for process in (one, two) for part, lease in process.leases.owned.items()}
-        pool = one.database.engine
-        await pool.execute("update bus.lease set owner = null where part = $1", left)
-        await pool.execute("update bus.lease set owner = $1, epoch = epoch + 1 where part = $2", one.leases.id, right)
+        await one.hand_over(left, None)
+        await one.hand_over(right, one.leases.id, 1)
 
         def agreed() -> bool:
             owned = {**one.leases.owned, **two.leases.owned}
@@ -117,15 +117,15 @@ async def test_what_a_process_owns_is_what_the_database_says(law_settings: Setti
             return fresh and len(one.leases.owned) == len(two.leases.owned) == 8 and sorted(owned) == EVERY
 
         await settled(agreed)
-        rows = await pool.fetch("select part, owner from bus.lease")
-        assert {row["part"] for row in rows if row["owner"] == one.leases.id} == set(one.leases.owned)
+        owners = await one.owners()
+        assert {part for part, owner in owners.items() if owner == one.leases.id} == set(one.leases.owned)
 
 
-async def test_an_id_keeps_its_partition_and_its_lease(process: Process) -> None:
+async def test_an_id_keeps_its_partition_and_its_lease(either: Process) -> None:
     ids = [uuid7() for _ in range(64)]
-    assert [process.leases.partition_of(id) for id in ids] == [id.int % 16 for id in ids]
-    assert [process.leases.lease_for(id) for id in ids] == [process.leases.lease_for(id) for id in ids]
-    assert len({lease.partition for id in ids if (lease := process.leases.lease_for(id))}) > 8
+    assert [either.leases.partition_of(id) for id in ids] == [id.int % 16 for id in ids]
+    assert [either.leases.lease_for(id) for id in ids] == [either.leases.lease_for(id) for id in ids]
+    assert len({lease.partition for id in ids if (lease := either.leases.lease_for(id))}) > 8
 
 
 @pytest.mark.parametrize("how", ["killed", "cut", "stopped"])

@@ -5,32 +5,31 @@ from __future__ import annotations
 import pytest
 
 from subgraphs.platform import delivery
-from subgraphs.platform.settings import Settings
 from subgraphs.platform.writer import Ingress
-from tests.laws.ground import CALL, STARTED, TENANT, Starts, make, process_on, running, settled
+from tests.laws.adapters import Adapter
+from tests.laws.ground import CALL, STARTED, TENANT, Starts, running, settled
 
 
-async def test_an_event_published_in_a_transaction_begins_its_stream(law_settings: Settings) -> None:
+async def test_an_event_published_in_a_transaction_begins_its_stream(adapter: Adapter) -> None:
     """Not by the flush, which it is no part of, but by the wake-up that carries it."""
-    process, starts = make(law_settings), Starts()
+    process, starts = adapter.make(), Starts()
     process.bus.prepare(starts)
     async with running(process):
         async with process.database.write(TENANT) as transaction:
             transaction.publish(event := process.event(STARTED, TENANT))
 
         async def begun() -> bool:
-            found = await process.database.engine.fetch("select 1 from law.run where id = $1", event.id)
-            return bool(found)
+            return await process.state(event.id) is not None
 
         await settled(begun)
         assert starts.settled_as[event.id] == [True]
 
 
-async def test_an_event_of_a_process_without_partitions_begins_where_they_are(law_settings: Settings) -> None:
+async def test_an_event_of_a_process_without_partitions_begins_where_they_are(adapter: Adapter) -> None:
     """Told by NOTIFY: the publisher owns nothing, so the owner is to begin the stream, and does at once."""
-    working, starts = make(law_settings), Starts()
+    working, starts = adapter.make(), Starts()
     working.bus.prepare(starts)
-    async with running(make(law_settings, works=False)) as asking, running(working):
+    async with running(adapter.make(works=False)) as asking, running(working):
 
         async def know_each_other() -> bool:
             return asking.leases.peers == working.leases.peers == 1
@@ -46,30 +45,27 @@ async def test_an_event_of_a_process_without_partitions_begins_where_they_are(la
         assert starts.settled_as == {event.id: [True]}
 
 
-async def test_events_nobody_prepared_are_found_by_the_next_owner(law_settings: Settings) -> None:
-    async with process_on(law_settings) as without:
+async def test_events_nobody_prepared_are_found_by_the_next_owner(adapter: Adapter) -> None:
+    async with running(adapter.make()) as without:
         events = [without.event(STARTED, TENANT) for _ in range(450)]
         for at in range(0, 450, 50):
             await without.bus.publish(*events[at : at + 50])
-    process, starts = make(law_settings), Starts()
+    process, starts = adapter.make(), Starts()
     process.bus.prepare(starts)
     async with running(process):
         ids = [event.id for event in events]
 
         async def begun() -> bool:
-            query = "select count(*) from law.run where id = any($1)"
-            return bool(await process.database.engine.fetchval(query, ids) == len(ids))
+            return all([await process.state(id) for id in ids])
 
         await settled(begun)
         assert all(starts.settled_as[id] == [True] for id in ids)
 
 
-async def test_a_preparer_that_cannot_is_held_and_parked(
-    law_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_preparer_that_cannot_is_held_and_parked(adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(delivery, "ATTEMPTS", 3)
-    process, starts = make(law_settings), Starts()
+    process, starts = adapter.make(), Starts()
     process.bus.prepare(starts)
     async with running(process):
         starts.poison = True
@@ -77,13 +73,11 @@ async def test_a_preparer_that_cannot_is_held_and_parked(
         await process.writer.commit(Ingress(rows=[(CALL.name, (TENANT, event.id, "kept"))], events=[event]))
 
         async def parked() -> bool:
-            query = "select 1 from bus.held where id = $1 and parked is not null"
-            return bool(await process.database.engine.fetch(query, event.id))
+            return await process.parked(event.id)
 
         await settled(parked)
         starts.poison = False
         other = process.event(STARTED, TENANT)
         await process.writer.commit(Ingress(events=[other]))
         assert starts.settled_as[other.id] == [True]
-        kept = await process.database.engine.fetchval("select count(*) from law.call where id = $1", event.id)
-        assert kept == 1
+        assert await process.calls(event.id) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -25,8 +26,15 @@ from tests.laws.test_bus import effects, recorder
 SAMPLES = Path(__file__).with_name("samples")
 
 
-def command(settings: Settings, *words: str) -> tuple[int, list[dict[str, Any]], str]:
+Said = tuple[int, list[dict[str, Any]], str]
+
+
+async def command(settings: Settings, *words: str) -> Said:
     """`linkflow bus WORDS --json`: its exit code, what it said, and what it complained of."""
+    return await asyncio.to_thread(_command, settings, *words)
+
+
+def _command(settings: Settings, *words: str) -> Said:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LINKFLOW_")}
     done = subprocess.run(
         [sys.executable, "-m", "subgraphs.platform.cli", "bus", *words, "--json"],
@@ -74,26 +82,26 @@ async def test_a_poison_event_is_dead_alone_and_is_tried_again_when_told(
 
         await settled(others)
         assert [nth for subject, nth in order if subject == str(well)] == [1, 2, 3]
-        listed_and_counted(law_settings, events[1])
+        await listed_and_counted(law_settings, events[1])
         cured.append(True)
-        code, said, _ = command(law_settings, "redrive", "law.dead")
+        code, said, _ = await command(law_settings, "redrive", "law.dead")
         assert (code, said) == (0, [{"redriven": 1, "left": 0}])
 
         async def everything() -> bool:
             return await effects(process, "law.dead") == {event.id: 1 for event in events}
 
         await settled(everything)
-        code, said, complaint = command(law_settings, "redrive", "law.dead")
+        code, said, complaint = await command(law_settings, "redrive", "law.dead")
         assert (code, said) == (1, [])
         assert json.loads(complaint)["problem"] == "missing"
 
 
-def listed_and_counted(settings: Settings, event: Event) -> None:
-    code, said, _ = command(settings, "dead", "--consumer", "law.dead")
+async def listed_and_counted(settings: Settings, event: Event) -> None:
+    code, said, _ = await command(settings, "dead", "--consumer", "law.dead")
     assert code == 0
     told = [(line["id"], line["attempts"], line["error"]) for line in said]
     assert told == [(str(event.id), 3, "RuntimeError('no sense in it')")]
-    (count,) = [line for line in command(settings, "counts")[1] if line.get("consumer") == "law.dead"]
+    (count,) = [line for line in (await command(settings, "counts"))[1] if line.get("consumer") == "law.dead"]
     assert (count["logged"], count["acted"], count["dead"], count["missing"]) == (5, 4, 1, 0)
 
 
@@ -126,7 +134,7 @@ async def test_one_consumer_reads_again_from_a_place_and_nobody_else(law_setting
         await settled(through)
         place = await process.database.engine.fetchval("select xid::text from bus.log where id = $1", events[30].id)
         where = ["--since", events[30].time.isoformat()] if from_time else ["--offset", place]
-        code, said, complaint = command(law_settings, "replay", names[0], *where)
+        code, said, complaint = await command(law_settings, "replay", names[0], *where)
         assert (code, said) == (0, [{"consumer": names[0], "events": 10}]), complaint
 
         async def again() -> bool:
@@ -162,7 +170,7 @@ async def test_a_replay_from_nowhere_or_by_nobody_is_refused(law_settings: Setti
             await redelivery.replay(connection, "law.nobody.at.all")
     finally:
         await connection.close()
-    assert command(law_settings, "replay", "law.x", "--since", "yesterday")[0] == 1
+    assert (await command(law_settings, "replay", "law.x", "--since", "yesterday"))[0] == 1
 
 
 @pytest.mark.shows("EV-15")
@@ -189,7 +197,7 @@ async def test_an_event_that_was_passed_over_or_acted_on_twice_is_named(law_sett
         pool = process.database.engine
         await pool.execute("delete from bus.inbox where consumer = 'law.counted' and id = $1", events[3].id)
         assert list((await count()).missing_ids) == [events[3].id]
-        assert command(law_settings, "counts")[0] == 1
+        assert (await command(law_settings, "counts"))[0] == 1
         await pool.execute("delete from bus.pos where consumer = 'law.counted'")
 
 

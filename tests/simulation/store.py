@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from subgraphs.engine.run import FINAL, STATUSES
+from subgraphs.engine.run import STATUSES
 from subgraphs.execution import storage
 from subgraphs.execution.domain import CODES
 from subgraphs.execution.runner.store import Key, Row
@@ -37,13 +37,19 @@ class SimStore:
 
     async def unfinished(self, count: int) -> list[Key]:
         def work() -> list[Key]:
-            rows = [row for row in self.server.all(storage.RUN.name) if STATUSES[row["status"]] not in FINAL]
-            return [(row["tenant"], row["id"]) for row in sorted(rows, key=lambda row: row["id"])[-count:]]
+            rows = sorted(self.server.all(storage.RUN.name), key=lambda row: row["id"].int, reverse=True)
+            return [(row["tenant"], row["id"]) for row in rows if row["status"] < CODES["succeeded"]][:count]
 
         return list(await self.pool.call(work))
 
     async def newest_releases(self, count: int) -> Sequence[Row]:
-        return []  # what the simulator runs is compiled anew for each seed
+        def work() -> list[Row]:
+            newest: dict[Any, Row] = {}
+            for row in sorted(self.server.all(RELEASE), key=lambda row: row["release"]):
+                newest[(row["tenant"], row["workflow"])] = row
+            return list(newest.values())[:count]
+
+        return list(await self.pool.call(work))
 
     async def heads(self, keys: Sequence[Key]) -> Sequence[Row]:
         def work() -> list[Row]:
@@ -88,7 +94,7 @@ class SimStore:
     async def letters(self, parts: Sequence[int]) -> Sequence[Row]:
         def work() -> list[dict[str, Any]]:
             rows = [row for row in self.server.all(storage.INBOX.name) if row["part"] in parts]
-            return sorted(rows, key=lambda row: row["id"].int)[: storage.AT_ONCE]
+            return rows[: storage.AT_ONCE]  # as written
 
         return list(await self.pool.call(work))
 
@@ -123,4 +129,4 @@ class SimStore:
         await self.pool.call(work)
 
 
-OPEN = frozenset({"queued", "running"})
+OPEN = frozenset({"running"})

@@ -7,12 +7,11 @@ is done, the end of the run. `Ahead` keeps, beside the run as it is, what the ev
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from subgraphs.engine.run import ending, rounds
 from subgraphs.engine.run.events import (
-    Event,
     Ignored,
     Made,
     Outputs,
@@ -24,33 +23,19 @@ from subgraphs.engine.run.events import (
     StepSucceeded,
     Undo,
 )
+from subgraphs.engine.run.flow import Counts, Flow, Ready, count
 from subgraphs.engine.run.keys import place
 from subgraphs.engine.run.lineage import marked
 from subgraphs.engine.run.parts import Edge, PlanNode
 from subgraphs.engine.run.state import SETTLED, Ending, Run
 from subgraphs.engine.step import Item, StepError
 
-Counts = Mapping[str, int]
 
-
-class Ahead:
-    """The events decided at `at`, and the run as they will leave it. `section` changes when the flow is left for the
-    compensations, the finally section or the end: what was about to follow before does not follow any more."""
+class Ahead(Flow):
+    """A decision under way: which steps are moved by which."""
 
     def __init__(self, run: Run, at: int, started: Started | None = None) -> None:
-        self.run, self.at = run, at
-        self.events: list[Event] = []
-        self.started = started or run.started
-        self.replied = run.reply is not None
-        self.ending: Ending | None = run.ending
-        self.section = 0
-        self.cause: Started | StepSucceeded | StepFailed | None = None
-        self.left: dict[str, int] = {}
-        self.counts: dict[str, Counts] = {}
-        self.fresh: dict[str, Mapping[str, Sequence[Item]]] = {}
-        self.loops: dict[str, rounds.Course] = {}
-        self.gone: set[str] = set()
-        self.undo: list[Undo] = []
+        super().__init__(run, at, started)
         self._pending: dict[str, int] = {}
         self._fed: set[str] = set()
         self._moved: set[str] = set()
@@ -116,7 +101,7 @@ class Ahead:
     def _pass(self, key: str, node: PlanNode, counts: Counts, idle: Sequence[str] = (), around: str = "") -> None:
         around, section = around or place(key), self.section
         skipped: list[str] = list(idle)
-        ready: list[tuple[str, str]] = []
+        ready: Ready = []
         work: list[tuple[str, Counts]] = [(each, {}) for each in idle]
         if key:
             self.counts[key] = counts
@@ -141,7 +126,7 @@ class Ahead:
         around: str,
         source: str,
         brought: Counts,
-        ready: list[tuple[str, str]],
+        ready: Ready,
         skipped: list[str],
         work: list[tuple[str, Counts]],
     ) -> None:
@@ -168,7 +153,7 @@ class Ahead:
                     skipped.append(target)
                     work.append((target, {}))
 
-    def _arrive(self, edge: Edge, target: str, source: str, brought: Counts, ready: list[tuple[str, str]]) -> None:
+    def _arrive(self, edge: Edge, target: str, source: str, brought: Counts, ready: Ready) -> None:
         """Items come to a node that waits for one connection only."""
         if target not in self._moved and target not in self.run.steps:
             self._moved.add(target)
@@ -185,14 +170,18 @@ class Ahead:
         for key, won in ready:
             for id in run.node(key).losers if won else ():
                 each = id + around
-                step = run.steps.get(each)
-                if step.status not in SETTLED if step is not None else each not in self._moved or (each, "") in ready:
+                if each not in self.counts and self._needless(each, ready):
                     lost.append(each)
         if lost:
             self._moved.update(lost)
             self._cancelled.update(lost)
             self.events.append(StepsCancelled(at=self.at, nodes=tuple(lost)))
         return frozenset(lost)
+
+    def _needless(self, key: str, ready: Sequence[tuple[str, str]]) -> bool:
+        """Whether a step is still to settle."""
+        step = self.run.steps.get(key)
+        return step.status not in SETTLED if step is not None else key not in self._moved or (key, "") in ready
 
     def ready(self, key: str, node: PlanNode, won: str = "") -> None:
         """A step has what it waits for: it begins, or is done already, or goes through its rounds."""
@@ -262,45 +251,6 @@ class Ahead:
             self.cause = event
             ending.conclude(self, "failed", error=event.error, node=event.node)
 
-    # Items that no state holds yet
-
-    def number(self, source: str, port: str) -> int:
-        """How many items a step brings by a port."""
-        counts = self.counts.get(source)
-        if counts is not None:
-            return counts.get(port, 0)
-        step = self.run.steps.get(source) or self.run.rounds.get(source)
-        return len(step.outputs.get(port, ())) if step is not None else 0
-
-    def items(self, source: str, port: str) -> Sequence[Item] | None:
-        """Those items; None if they can be told only once it has happened."""
-        fresh = self.fresh.get(source)
-        if fresh is not None:
-            return fresh.get(port, ())
-        step = self.run.steps.get(source) or self.run.rounds.get(source)
-        if step is not None and (source not in self.counts or not self.counts[source]):
-            return step.outputs.get(port, ())
-        return () if not self.number(source, port) else None
-
-    def arriving(self, key: str, node: PlanNode) -> list[Item] | None:
-        """All items that come to a step; None if some can be told only later."""
-        around = place(key)
-        found: list[Item] = []
-        for edge in node.incoming:
-            items = self.items(edge.source + around, edge.output)
-            if items is None:
-                return None
-            found += items
-        return found
-
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits for the run's last items."""
-        started = self.started
-        return (
-            not self.replied and started is not None and started.respond is not None and started.respond.mode == "done"
-        )
-
     def bodies(self) -> list[dict[str, Any]]:
         """The last step's items."""
         cause = self.cause
@@ -320,8 +270,3 @@ class Ahead:
             ports = self.fresh.get(key) or {}
             return ports.get("main") or next((items for items in ports.values() if items), ())
         return rounds.gathered(self.run, key, course)
-
-
-def count(outputs: Mapping[str, Sequence[object]]) -> dict[str, int]:
-    """How many items leave by each port."""
-    return {port: len(items) for port, items in outputs.items()}

@@ -114,6 +114,10 @@ def _looped(nodes: dict[str, PlanNode], loops: set[str], incoming: Edges, outgoi
         if not body or loop in body:
             raise Unrunnable(f"loop {loop} has no body, or one that leads back to it other than by its input next")
         within.update(dict.fromkeys(body, loop))  # the smaller body is the inner one, and comes later
+    members: dict[str, list[str]] = {loop: [] for loop in loops}
+    for id in nodes:
+        if id in within:
+            members[within[id]].append(id)
     found = {}
     for id, node in nodes.items():
         outgoing_ = tuple(edge for edge in node.outgoing if not (edge.target in loops and edge.input == NEXT))
@@ -122,9 +126,10 @@ def _looped(nodes: dict[str, PlanNode], loops: set[str], incoming: Edges, outgoi
                 raise Unrunnable(f"the connection from {id} to {edge.target} crosses the border of a loop")
         rounds = node.rounds
         if rounds is not None:
-            members = tuple(each for each in nodes if within.get(each) == id)
             entering = tuple(edge for edge in outgoing[id] if edge.output == EACH)
-            rounds = replace(rounds, body=members, entering=entering, returning=_returning(id, within, incoming[id]))
+            rounds = replace(
+                rounds, body=tuple(members[id]), entering=entering, returning=_returning(id, within, incoming[id])
+            )
         found[id] = replace(node, outgoing=outgoing_, loop=within.get(id), rounds=rounds)
     return found
 

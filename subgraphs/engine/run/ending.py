@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from subgraphs.engine.run.events import Compensating, Concluding, Finished, Replied, StepFailed, StepStarted, Undo
+from subgraphs.engine.run.flow import Flow
 from subgraphs.engine.run.keys import join
 from subgraphs.engine.run.reply import closing
 from subgraphs.engine.run.state import Ending
 from subgraphs.engine.step import StepError
 
-if TYPE_CHECKING:
-    from subgraphs.engine.run.ahead import Ahead
 
-
-def section_over(ahead: Ahead) -> None:
+def section_over(ahead: Flow) -> None:
     """All nodes of the flow, or of the finally section, are settled."""
     ending = ahead.ending
     if ending is None:
@@ -27,7 +24,7 @@ def section_over(ahead: Ahead) -> None:
     finish(ahead, ending)
 
 
-def _failed_last(ahead: Ahead) -> tuple[str, StepError] | None:
+def _failed_last(ahead: Flow) -> tuple[str, StepError] | None:
     """The first step of the finally section that failed for good: it fails a run that had succeeded."""
     for id in ahead.run.plan.last:
         step = ahead.run.steps.get(id)
@@ -40,7 +37,7 @@ def _failed_last(ahead: Ahead) -> tuple[str, StepError] | None:
 
 
 def conclude(
-    ahead: Ahead,
+    ahead: Flow,
     status: str,
     *,
     error: StepError | None = None,
@@ -69,12 +66,12 @@ def conclude(
     _begin(ahead, order[0])
 
 
-def _begin(ahead: Ahead, undo: Undo) -> None:
+def _begin(ahead: Flow, undo: Undo) -> None:
     if not ahead.run.node(undo.node).pure and not ahead.run.paused:
         ahead.events.append(StepStarted(at=ahead.at, node=undo.node, attempt=1))
 
 
-def undone(ahead: Ahead, ending: Ending) -> None:
+def undone(ahead: Flow, ending: Ending) -> None:
     """A compensation is over, well or not: on to the next."""
     done = ending.done + 1
     if done < len(ending.undo):
@@ -83,7 +80,7 @@ def undone(ahead: Ahead, ending: Ending) -> None:
         _last(ahead, ending)
 
 
-def _last(ahead: Ahead, ending: Ending) -> None:
+def _last(ahead: Flow, ending: Ending) -> None:
     """The finally section, if there is one."""
     plan = ahead.run.plan
     if not plan.last:
@@ -96,7 +93,7 @@ def _last(ahead: Ahead, ending: Ending) -> None:
         ahead.ready(id, plan.nodes[id])
 
 
-def finish(ahead: Ahead, ending: Ending) -> None:
+def finish(ahead: Flow, ending: Ending) -> None:
     """The last event."""
     ahead.events.append(Finished(at=ahead.at, status=ending.status, error=ending.error, node=ending.node, by=ending.by))
     ahead.leave(ending)

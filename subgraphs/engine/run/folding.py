@@ -86,10 +86,12 @@ def evolve(run: Run, event: Event) -> Run:
 
 def _succeed(run: Run, event: StepSucceeded) -> None:
     key = event.node
-    if event.taken and key not in run.steps:
-        run.steps[key] = Step("ready")
-    outputs = _items(run, key, event.outputs) if not event.taken else _taken(run, key, event.taken)
     node = run.node(key)
+    if event.taken:
+        run.steps.setdefault(key, Step("ready"))
+        outputs = _taken(run, key, event.taken)
+    else:
+        outputs = _items(run, key, event.outputs)
     if node.compensate is not None and run.ending is None:
         run.undo.append(Undone(key, node.compensate, outputs))
     settle(run, key, node, event.attempt, event.at, outputs, None)
@@ -124,7 +126,7 @@ def _passed(origin: tuple[Source, Item]) -> Item:
 
 
 def _start(run: Run, event: Started) -> None:
-    run.started = event
+    run.begun(event)
     if event.gates:
         run.queued = True
         return
@@ -157,11 +159,14 @@ def _admit(run: Run, event: Admitted) -> None:
 
 def _fork(run: Run, event: Forked) -> None:
     fill(run, event.state)
+    run.forked, run.plain = True, False
     run.record = event.record if event.effects == "record" else None
 
 
 def _skip(run: Run, event: StepsSkipped) -> None:
     for key in event.nodes:
+        if run.steps.get(key) is not None:  # a run of a part leaves out what its trigger had made ready
+            forget(run, key)
         run.steps[key] = Step("skipped")
         enter(run, key)
 

@@ -67,7 +67,11 @@ def settle(
     if node.rounds is not None:
         over(run, key, node)
     run.last = key
-    enter(run, key, node, outputs)
+    if run.ending is None and key == node.id and node.loop is None:
+        run.left -= 1
+        _reach(run, node.outgoing, "", outputs, key)
+    else:
+        enter(run, key, node, outputs)
 
 
 def dropped(run: Run, key: str) -> None:

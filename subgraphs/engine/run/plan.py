@@ -18,7 +18,8 @@ ITEMS = 1_000_000
 class Plan(msgspec.Struct, frozen=True):
     """The whole graph. `pending` counts the incoming connections of each node of the top level; `roots` have none.
     `last` is the finally section, `last_roots` where it begins. Nodes of loops' bodies, of that section, and those that
-    undo others are not in `pending`. `items`: so many may leave a step by one port."""
+    undo others are not in `pending`. `items`: so many may leave a step by one port.
+    `plain`: it has no loops, no joins but those that wait for all, and nothing that runs at the end."""
 
     nodes: dict[str, PlanNode]
     pending: dict[str, int]
@@ -28,6 +29,7 @@ class Plan(msgspec.Struct, frozen=True):
     last_roots: tuple[str, ...] = ()
     error_workflow: UUID | None = None
     items: int = ITEMS
+    plain: bool = False
 
     @staticmethod
     def of(definition: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> Plan:
@@ -39,8 +41,13 @@ class Plan(msgspec.Struct, frozen=True):
         for id in (*last_roots, *undoing):
             if id not in nodes:
                 raise Unrunnable(f"{id} is to run at the end and is no node")
+            if nodes[id].incoming or (id in undoing and nodes[id].outgoing):
+                raise Unrunnable(f"{id} is to run at the end and is connected to what runs before")
         last = _reached(nodes, last_roots) if last_roots else set()
         apart = last | undoing
+        for id in last:
+            if any(edge.source not in last for edge in nodes[id].incoming if nodes[id].loop is None):
+                raise Unrunnable(f"{id} belongs to the finally section and is fed from outside it")
         main = {id: len(node.incoming) for id, node in nodes.items() if node.loop is None and id not in apart}
         error = (settings.get("errorWorkflow") or {}).get("workflowId")
         return Plan(
@@ -51,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
             last=tuple(id for id in nodes if id in last and nodes[id].loop is None),
             last_roots=last_roots,
             error_workflow=UUID(error) if error else None,
+            plain=not apart and all(node.rounds is None and node.join == "all" for node in nodes.values()),
         )
 
     def trigger(self, wanted: str | None, *types: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from subgraphs.engine.run import finishing, waits
+from subgraphs.engine.run import failing, waits
 from subgraphs.engine.run.ahead import Ahead
 from subgraphs.engine.run.commands import Complete, Recover, Settle
 from subgraphs.engine.run.events import Event, Made, StepAmbiguous, StepSettled, StepsHeld, StepStarted
@@ -24,9 +24,9 @@ def recover(run: Run, command: Recover) -> list[Event]:
         error = StepError(
             "step.poison", f"The process died {RECOVERIES + 1} times while it ran this.", "infrastructure"
         )
-        failing = Complete(command.at, key, run.running[key], StepOutcome(error=error))
+        ended = Complete(command.at, key, run.running[key], StepOutcome(error=error))
         if ahead.section == 0 and not ahead.lost(key):
-            finishing.fail(ahead, run.steps[key], failing, error, again=False)
+            failing.fail(ahead, run.steps[key], ended, error, again=False)
             ahead.proceed()
     others = [key for key in run.running if key not in poisonous and not ahead.lost(key)]
     if ahead.section:

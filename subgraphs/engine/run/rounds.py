@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from subgraphs.engine.run.events import Made, Outputs, RoundEnded, RoundStarted, StepsCancelled, StepSucceeded
+from subgraphs.engine.run.flow import Course, Flow, Ready
 from subgraphs.engine.run.keys import around as outside
 from subgraphs.engine.run.keys import inside, place
 from subgraphs.engine.run.lineage import marked
@@ -15,24 +15,8 @@ from subgraphs.engine.run.parts import PlanNode, Rounds
 from subgraphs.engine.run.state import SETTLED, Run
 from subgraphs.engine.step import Item, StepError
 
-if TYPE_CHECKING:
-    from subgraphs.engine.run.ahead import Ahead
 
-
-class Course(msgspec.Struct):
-    """How far a loop will have come. `gained`: what rounds brought that ended just now, if somebody waits for it."""
-
-    items: int
-    total: int
-    next: int
-    open: set[int]
-    failed: int
-    count: int
-    first: StepError | None
-    gained: dict[int, list[Item] | None] = {}
-
-
-def begin(ahead: Ahead, key: str, node: PlanNode, won: str) -> None:
+def begin(ahead: Flow, key: str, node: PlanNode, won: str) -> None:
     """A loop has its items: its first rounds begin."""
     loop, near = _rounds(node), place(key)
     edges = [edge for edge in node.incoming if not won or edge.source + near == won]
@@ -47,7 +31,7 @@ def begin(ahead: Ahead, key: str, node: PlanNode, won: str) -> None:
     _go_on(ahead, key, node)
 
 
-def resume(ahead: Ahead) -> None:
+def resume(ahead: Flow) -> None:
     """Goes on with loops that were taken over from another run, the inner ones first."""
     run = ahead.run
     for key in sorted(run.loops, key=len, reverse=True):
@@ -61,7 +45,7 @@ def resume(ahead: Ahead) -> None:
         ahead.proceed()
 
 
-def _course(ahead: Ahead, key: str) -> Course:
+def _course(ahead: Flow, key: str) -> Course:
     course = ahead.loops.get(key)
     if course is None:
         loop = ahead.run.loops[key]
@@ -70,7 +54,7 @@ def _course(ahead: Ahead, key: str) -> Course:
     return course
 
 
-def _go_on(ahead: Ahead, key: str, node: PlanNode) -> None:
+def _go_on(ahead: Flow, key: str, node: PlanNode) -> None:
     """Begins rounds while there is room, or ends the loop when none is left."""
     loop, course = _rounds(node), _course(ahead, key)
     while len(course.open) < loop.parallel and course.next < course.total and key not in ahead.gone:
@@ -85,7 +69,7 @@ def _go_on(ahead: Ahead, key: str, node: PlanNode) -> None:
         ahead.settled(done, node, {"done": course.count if loop.collect else 1})
 
 
-def _start(ahead: Ahead, key: str, node: PlanNode, number: int) -> None:
+def _start(ahead: Flow, key: str, node: PlanNode, number: int) -> None:
     loop, course = _rounds(node), _course(ahead, key)
     first = number * loop.batch
     taken = min(loop.batch, course.items - first)
@@ -93,14 +77,14 @@ def _start(ahead: Ahead, key: str, node: PlanNode, number: int) -> None:
     ahead.events.append(RoundStarted(at=ahead.at, node=key, round=number, first=first, count=taken))
     ahead.left[name] = len(loop.body)
     ahead.counts[name] = {"each": taken}
-    ready: list[tuple[str, str]] = []
+    ready: Ready = []
     ahead.reach(loop.entering, place(name), name, {"each": taken}, ready, [], [])
     for each, won in ready:
         if name not in ahead.gone and key not in ahead.gone:
             ahead.ready(each, ahead.run.node(each), won)
 
 
-def end(ahead: Ahead, name: str) -> None:
+def end(ahead: Flow, name: str) -> None:
     """All steps of a round are settled."""
     key, number = outside(name)
     node = ahead.run.node(key)
@@ -122,7 +106,7 @@ def end(ahead: Ahead, name: str) -> None:
     _go_on(ahead, key, node)
 
 
-def fail(ahead: Ahead, failed: str, of: PlanNode, error: StepError) -> None:
+def fail(ahead: Flow, failed: str, of: PlanNode, error: StepError) -> None:
     """A step of a round has failed for good: the round has, and the loop if it is one too many."""
     name = f"{of.loop}{place(failed)}"
     key, number = outside(name)
@@ -140,6 +124,7 @@ def fail(ahead: Ahead, failed: str, of: PlanNode, error: StepError) -> None:
     if borne and loop.collect:
         collected = {"done": _marked(ahead, key, node, number, error)}
         course.count += len(collected["done"])
+        course.gained[number] = [Item(each.json) for each in collected["done"] if isinstance(each, Made)]
     ahead.events.append(
         RoundEnded(
             at=ahead.at, node=key, round=number, status="failed", error=error, failed=failed, collected=collected
@@ -153,7 +138,7 @@ def fail(ahead: Ahead, failed: str, of: PlanNode, error: StepError) -> None:
     _give_up(ahead, key, node, StepError("loop.too_many_failures", told, detail=detail))
 
 
-def _marked(ahead: Ahead, key: str, node: PlanNode, number: int, error: StepError) -> list[int | Made]:
+def _marked(ahead: Flow, key: str, node: PlanNode, number: int, error: StepError) -> list[int | Made]:
     """The items of a failed round with its error."""
     held = ahead.run.rounds.get(inside(key, number))
     if held is not None:
@@ -171,12 +156,12 @@ def gathered(run: Run, key: str, course: Course) -> list[Item]:
     return [item for number in sorted(kept) for item in kept[number] or ()]
 
 
-def _give_up(ahead: Ahead, key: str, node: PlanNode, error: StepError) -> None:
+def _give_up(ahead: Flow, key: str, node: PlanNode, error: StepError) -> None:
     ahead.gone.add(key)
     ahead.fail(key, node, error, 1)
 
 
-def lost(ahead: Ahead, node: PlanNode, around: str) -> bool:
+def lost(ahead: Flow, node: PlanNode, around: str) -> bool:
     """Whether a step belongs to a round that is over, by what was decided just now."""
     while node.loop is not None:
         name = node.loop + around

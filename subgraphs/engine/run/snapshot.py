@@ -45,6 +45,7 @@ class State(msgspec.Struct, omit_defaults=True, kw_only=True):
     signals: dict[str, list[Message]] = {}
     heard: list[str] = []
     record: dict[str, Outputs] | None = None
+    forked: bool = False
 
 
 class Snapshot(State, tag="snapshot.v1", omit_defaults=True, kw_only=True):
@@ -77,6 +78,7 @@ _SAME = [
     "keys",
     "signals",
     "record",
+    "forked",
 ]
 _ORDERED = ("ready", "held", "heard")
 
@@ -111,9 +113,12 @@ def restore(id: UUID, tenant: UUID, plan: Plan, data: bytes | Snapshot) -> Run:
     """The run as it was when the snapshot was taken."""
     kept = opened(data) if isinstance(data, bytes) else data
     run = Run(id=id, tenant=tenant, plan=plan, pending=kept.pending, left=kept.left)
-    run.version, run.status, run.started = kept.version, kept.status, kept.started
+    run.version, run.status = kept.version, kept.status
+    if kept.started is not None:
+        run.begun(kept.started)
     run.finished_at, run.error, run.reply = kept.finished_at, kept.error, kept.reply
     _take(run, kept)
+    run.plain = run.plain and not run.forked
     return run
 
 

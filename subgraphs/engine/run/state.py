@@ -122,6 +122,7 @@ class Run(msgspec.Struct):
 
     `ready` may begin now; `held` could but for a pause. `holds` are the waiting steps, `ambiguous` those nobody knows
     of whether they happened. `loops` and `rounds` are those under way. `undo`: what would be undone, oldest first.
+    `plain`: it is a whole run of a plain plan, which needs less thought.
     """
 
     id: UUID
@@ -155,11 +156,18 @@ class Run(msgspec.Struct):
     signals: dict[str, list[Message]] = {}
     heard: dict[str, None] = {}
     record: dict[str, Outputs] | None = None
+    forked: bool = False
+    plain: bool = False
 
     @staticmethod
     def blank(id: UUID, tenant: UUID, plan: Plan) -> Run:
         """A run nothing has happened to yet."""
         return Run(id=id, tenant=tenant, plan=plan, pending=dict(plan.pending), left=len(plan.pending))
+
+    def begun(self, started: Started) -> None:
+        """It was started so."""
+        self.started = started
+        self.plain = self.plan.plain and not (started.given or started.until or started.only)
 
     @property
     def final(self) -> bool:
@@ -180,13 +188,16 @@ class Run(msgspec.Struct):
 
     def arriving(self, key: str) -> Iterator[tuple[str, str, str, list[Item]]]:
         """What each incoming connection brings: (source step, its port, our port, items), in connection order."""
-        node, around = self.node(key), place(key)
+        node = self.plan.nodes.get(key)
+        around = ""
+        if node is None:
+            node, around = self.node(key), place(key)
         if not node.incoming:
             yield from self._handed(key, node)
             return
         won = self.steps[key].won if node.join != "all" and key in self.steps else ""
         for edge in node.incoming:
-            source = edge.source + around
+            source = edge.source + around if around else edge.source
             step: Step | Round | None = self.steps.get(source) or self.rounds.get(source)
             items = step.outputs.get(edge.output) if step is not None else None
             if items and (not won or source == won):

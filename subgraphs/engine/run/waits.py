@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from subgraphs.engine.run import finishing
-from subgraphs.engine.run.ahead import Ahead, count
+from subgraphs.engine.run import failing
+from subgraphs.engine.run.ahead import Ahead
 from subgraphs.engine.run.commands import Answer, ChildEnded, Complete, Fire, Signal
 from subgraphs.engine.run.ending import conclude
 from subgraphs.engine.run.events import (
@@ -20,6 +20,7 @@ from subgraphs.engine.run.events import (
     StepSucceeded,
     StepWaiting,
 )
+from subgraphs.engine.run.flow import count
 from subgraphs.engine.run.state import Hold, Run, Step
 from subgraphs.engine.step import StepError, StepOutcome, Wait
 
@@ -33,7 +34,7 @@ def wait(ahead: Ahead, step: Step, command: Complete, asked: Wait) -> None:
     node = run.node(key)
     if asked.kind == "time" and asked.until is None:
         error = StepError("step.wait_endless", "The step waits for a time and names none.")
-        finishing.fail(ahead, step, command, error)
+        failing.fail(ahead, step, command, error)
         return
     until = int(asked.until.timestamp() * 1e6) if asked.until is not None else None
     bounds = [(step.since or at) + int(node.wait_timeout * 1e6)] if node.wait_timeout is not None else []
@@ -121,8 +122,8 @@ def child_ended(run: Run, command: ChildEnded) -> list[Event]:
     error = StepError(
         why.code, why.message, why.kind, why.retryable, why.retry_after, why.field, {**why.detail, **told}
     )
-    failing = Complete(command.at, key, hold.attempt, StepOutcome(error=error))
-    finishing.fail(ahead, run.steps[key], failing, error)
+    ended = Complete(command.at, key, hold.attempt, StepOutcome(error=error))
+    failing.fail(ahead, run.steps[key], ended, error)
     ahead.proceed()
     return ahead.events
 
@@ -172,5 +173,5 @@ def _wait_over(ahead: Ahead, key: str, due: int) -> None:
 
 def _late(ahead: Ahead, key: str, error: StepError, *, again: bool = True) -> None:
     step = ahead.run.steps[key]
-    failing = Complete(ahead.at, key, step.attempt, StepOutcome(error=error))
-    finishing.fail(ahead, step, failing, error, again=again)
+    ended = Complete(ahead.at, key, step.attempt, StepOutcome(error=error))
+    failing.fail(ahead, step, ended, error, again=again)

@@ -26,7 +26,7 @@ mutation Try($input: TestNodeInput!) {
   testNode(input: $input) {
     __typename
     ... on TestResult {
-      outputs durationMs waitsUntil linesDropped lines { level text at }
+      outputs durationMs waitsUntil waitsFor { kind name until detail } keys linesDropped lines { level text at }
       error { code message kind field retryable retryAfter detail } reply { status headers body contentType }
     }
     ... on Problem { code message field nextStep }
@@ -139,3 +139,28 @@ async def test_the_registry_hears_of_the_catalogue(ada: Client) -> None:
             names = {edge["node"]["type"] for edge in answer.json()["data"]["nodeTypes"]["edges"]}
     assert names == {type for type, _ in catalogue()}
     assert [event.data["digest"] for event in HEARD][-1:] == [ada.ground.ports["executor"].digest]
+
+
+@pytest.mark.shows("WF-22", "EX-26")
+async def test_a_trial_tells_what_a_node_would_wait_for_and_which_keys_it_would_set(ada: Client) -> None:
+    found = await attempt(ada, "core.signal", {"name": "paid-{{ item.id }}"}, [{"id": 7}])
+    assert found["waitsFor"] == {"kind": "signal", "name": "paid-7", "until": None, "detail": {}}
+    assert (found["outputs"], found["waitsUntil"]) == ({}, None)
+    found = await attempt(ada, "core.key", {"keys": [{"name": "order", "value": "{{ item.id }}"}]}, [{"id": 7}])
+    assert (found["keys"], found["waitsFor"]) == ({"order": "7"}, None)
+
+
+@pytest.mark.shows("WF-18")
+async def test_a_node_is_tried_with_items_of_all_its_inputs(ada: Client) -> None:
+    by_id = {"mode": "key", "keys": [{"left": "id", "right": "id"}]}
+    found = await attempt(ada, "core.merge", by_id, [{"id": 7, "a": 1}], inputs={"right": [{"id": 7, "b": 2}]})
+    assert found["outputs"] == {"main": [{"id": 7, "a": 1, "b": 2}]}
+    wrong: list[Any] = [{"wrong": []}, {"main": []}, []]
+    for inputs in wrong:
+        refused = await attempt(ada, "core.merge", by_id, [], inputs=inputs)
+        assert (refused["code"], refused["field"], refused["nextStep"]) == (
+            "invalid",
+            "inputs",
+            "Its further inputs are right.",
+        )
+    assert (await attempt(ada, "core.set", {"fields": []}, [], inputs={"right": []}))["field"] == "inputs"

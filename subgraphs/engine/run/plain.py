@@ -1,0 +1,67 @@
+"""The short way for what nearly every step is: done, in a whole run of a plan without loops, early joins and endings.
+
+It decides what `Ahead` would, which keeps account of much more; a property test holds the two to the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from subgraphs.engine.run import lineage
+from subgraphs.engine.run.ahead import Ahead
+from subgraphs.engine.run.commands import Complete
+from subgraphs.engine.run.ending import conclude
+from subgraphs.engine.run.events import Event, Replied, StepsSkipped, StepStarted, StepSucceeded
+from subgraphs.engine.run.state import Run
+
+
+def succeed(run: Run, command: Complete) -> list[Event]:
+    """What follows when a step is done."""
+    key, at, outcome = command.node, command.at, command.outcome
+    outputs = lineage.record(run, key, outcome.outputs)
+    done = StepSucceeded(
+        at=at,
+        node=key,
+        attempt=command.attempt,
+        outputs=outputs,
+        took=command.took,
+        lines=outcome.lines,
+        lines_dropped=outcome.lines_dropped,
+    )
+    events: list[Event] = [done]
+    if outcome.reply is not None and run.reply is None:
+        events.append(Replied(at=at, reply=outcome.reply, node=key))
+    ready, skipped = _spread(run, key, [port for port, items in outputs.items() if items])
+    if skipped:
+        events.append(StepsSkipped(at=at, nodes=tuple(skipped)))
+    nodes = run.plan.nodes
+    events.extend(StepStarted(at=at, node=each, attempt=1) for each in ready if not nodes[each].pure)
+    if run.left - 1 - len(skipped) <= 0:
+        ahead = Ahead(run, at)
+        ahead.replied, ahead.cause, ahead.events = ahead.replied or outcome.reply is not None, done, events
+        conclude(ahead, "succeeded")
+    return events
+
+
+def _spread(run: Run, node: str, ports: Collection[str]) -> tuple[list[str], list[str]]:
+    """(nodes made ready, nodes skipped) by the settling of `node`, whose `ports` brought items."""
+    pending: dict[str, int] = {}
+    fed: set[str] = set()
+    ready: list[str] = []
+    skipped: list[str] = []
+    nodes, known = run.plan.nodes, run.pending
+    work: list[tuple[str, Collection[str]]] = [(node, ports)]
+    while work:
+        source, alive = work.pop()
+        for edge in nodes[source].outgoing:
+            target = edge.target
+            left = pending[target] = pending.get(target, known[target]) - 1
+            if edge.output in alive:
+                fed.add(target)
+            if left == 0:
+                if target in fed or target in run.fed:
+                    ready.append(target)
+                else:
+                    skipped.append(target)
+                    work.append((target, ()))
+    return ready, skipped
