@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy import Column, DateTime, SmallInteger, Table, Text, Uuid, select, tuple_
 
 from subgraphs.execution.events import CALLED, DRAFTED, FINISHED, REQUESTED
+from subgraphs.execution.limits.storage import EXCEEDED, LEAKED
 from subgraphs.execution.runner.loading import Loading
 from subgraphs.execution.storage import metadata
 from subgraphs.platform.database import Database
@@ -41,6 +42,8 @@ INVARIANTS: Mapping[str, str] = {
     "end.untold": "Every run that ended has told so.",
     "end.doubled": "No run has told its end twice.",
     "end.unfounded": "A run that has told its end has ended.",
+    "limit.exceeded": "No more runs hold a place at a limit than it has.",
+    "place.leaked": "A run that has ended holds no place at a limit.",
     "event.unhandled": "Every event a reader is past was acted on by it, or is held with a reason.",
 }
 
@@ -194,7 +197,7 @@ class Invariants:
             return
         found, sound = await self._journals(parts)
         found += await self._events(parts)
-        lasting = [*await self._stuck(parts), *await self._absent()]
+        lasting = [*await self._stuck(parts), *await self._absent(), *await self._limits(parts)]
         found += [finding for finding in lasting if finding.key in self._suspects]
         self._suspects = {finding.key for finding in lasting}
         await self._tell(parts, found, sound)
@@ -251,6 +254,22 @@ class Invariants:
             for row in await self.database.engine.fetch(ABSENT)
         ]
 
+    async def _limits(self, parts: Sequence[int]) -> list[Finding]:
+        """Gates with more runs inside than any of them was allowed, and places of runs that are over."""
+        exceeded = [
+            Finding(
+                row["tenant"],
+                "limit.exceeded",
+                str(row["gate"]),
+                row["part"],
+                None,
+                f"{row['held']} runs hold one of {row['allowed']} places of {row['name']} {row['key']}.",
+            )
+            for row in await self.database.engine.fetch(EXCEEDED, parts, CANDIDATES)
+        ]
+        leaked = await self.database.engine.fetch(LEAKED, parts, CANDIDATES)
+        return [*exceeded, *(_of_run("place.leaked", row, "It is over, and stands at a limit.") for row in leaked)]
+
     async def _journals(self, parts: Sequence[int]) -> tuple[list[Finding], list[Key]]:
         """(journals with holes, those read that are whole): some journals at each look, over time all of them."""
         rows = await self.database.engine.fetch(JOURNALS, parts, *self._read, SAMPLE)
@@ -267,7 +286,7 @@ class Invariants:
 
     async def _tell(self, parts: Sequence[int], found: Sequence[Finding], sound: Sequence[Key]) -> None:
         engine, again = self.database.engine, {finding.key for finding in found}
-        standing = await engine.fetch(STANDING, ["run.stuck", "lease.absent"], parts)
+        standing = await engine.fetch(STANDING, ["run.stuck", "lease.absent", "limit.exceeded", "place.leaked"], parts)
         over = [tuple(row) for row in standing if tuple(row) not in again] + list(sound)
         await engine.execute(MENDED, parts, *_columns(over, 3))
         if found:

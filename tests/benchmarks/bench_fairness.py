@@ -168,9 +168,8 @@ async def sit(settings: Settings, name: str, environment: dict[str, str]) -> Non
         found.sort()
         print(f"fairness.{name}.{word}.p50 {found[len(found) // 2]:.1f} ms")
         print(f"fairness.{name}.{word}.p95 {found[len(found) * 95 // 100]:.1f} ms")
-    print(
-        f"fairness.{name}.growth_p95 {(beside[len(beside) * 95 // 100] / alone[len(alone) * 95 // 100] - 1) * 100:.0f} %"
-    )
+    growth = beside[len(beside) * 95 // 100] / alone[len(alone) * 95 // 100] - 1
+    print(f"fairness.{name}.growth_p95 {growth * 100:.0f} %")
 
 
 async def run(folder: Path, server: Postgres) -> None:

@@ -125,6 +125,19 @@ delete from execution.gate g where g.part = any($1::smallint[]) and g.id <> all(
 and not exists (select 1 from execution.ticket t where t.tenant = g.tenant and t.gate = g.id)
 and not exists (select 1 from execution.verdict v where v.tenant = g.tenant and v.gate = g.id)
 """
+EXCEEDED = """
+select v.tenant, v.gate, v.part, min(t.name) as name, min(t.key) as key, count(*) as held,
+  max(coalesce((t.terms::jsonb ->> 'limit')::integer, 1)) as allowed
+from execution.verdict v join execution.ticket t on t.tenant = v.tenant and t.run = v.run and t.gate = v.gate
+where v.part = any($1::smallint[]) and v.word <> 1 and t.terms::jsonb ->> 'kind' = 'concurrency'
+group by v.tenant, v.gate, v.part
+having count(*) > max(coalesce((t.terms::jsonb ->> 'limit')::integer, 1)) limit $2
+"""
+LEAKED = """
+select t.tenant, t.run as id, t.part from execution.ticket t
+join execution.run r on r.tenant = t.tenant and r.id = t.run
+where t.part = any($1::smallint[]) and r.status >= 4 limit $2
+"""
 PAUSED_TOPIC = "execution.paused"
 PAUSED = "select tenant, workflow from execution.paused"
 

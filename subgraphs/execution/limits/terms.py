@@ -20,6 +20,7 @@ from subgraphs.engine.step import StepError
 from subgraphs.execution.limits.gate import Mode, Terms
 
 ORDER = ("rateLimit", "debounce", "batch", "throttle", "singleton", "concurrency")
+NAMES = frozenset(ORDER)
 SPACE = UUID("7f1c2b0e-6a55-4f0e-9d0e-1f0f6f3b9a55")
 """The name space of gate ids: for ever the same, or a place taken before would not count after."""
 KEY = 200
@@ -39,7 +40,7 @@ class Unkeyed(ValueError):
 def limited(document: Mapping[str, Any]) -> bool:
     """Whether runs of this definition pass gates."""
     settings = document.get("settings")
-    return settings is not None and any(settings.get(name) is not None for name in ORDER)
+    return settings is not None and not NAMES.isdisjoint(settings)
 
 
 def gates(
