@@ -59,6 +59,7 @@ WORDS: Mapping[str, Callable[[], Any]] = {
     "headerName": lambda: None,
     "idempotencyKey": lambda: token_hex(8),
     "input": dict,
+    "inputs": lambda: None,
     "items": lambda: [{}],
     "locale": lambda: "en",
     "message": lambda: "changed",
