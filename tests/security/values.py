@@ -87,6 +87,8 @@ WORDS: Mapping[str, Callable[[], Any]] = {
     "ForkEditInput.key": lambda: None,
     "ForkEditInput.port": lambda: None,
     "ForkExecutionInput.release": lambda: None,
+    "SetRetentionInput.keepDays": lambda: None,
+    "SetRetentionInput.payloadDays": lambda: 30,
     "Query.workflows.archived": lambda: None,
 }
 
