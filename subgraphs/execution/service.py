@@ -19,6 +19,7 @@ from subgraphs.execution.limits import wiring
 from subgraphs.execution.limits.entrance import Entrance
 from subgraphs.execution.limits.why import Why
 from subgraphs.execution.remote import RemoteExecutor
+from subgraphs.execution.retention import Retention
 from subgraphs.execution.runner import Preparation, Runner, gate
 from subgraphs.execution.runner.loading import Loading, Plans
 from subgraphs.execution.runner.store import PostgresStore, Rows, SystemClock
@@ -57,6 +58,7 @@ class Service:
         )
         self.keeper = wiring.keeper(ground, self.runner.clock, self._woken)
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
+        self.retention = Retention(ground.database, ground.leases, self.loading)
         self.invariants = Invariants(
             ground.database, ground.leases, self.loading, lambda: self.runner.runs, ground.telemetry.metrics.registry
         )
@@ -99,6 +101,7 @@ class Service:
         await self.keeper.start()
         self.watching.start()
         self.invariants.start()
+        self.retention.start()
 
     def _drain(self) -> None:
         """The process was told to end: partitions go back as their last bodies end."""
@@ -108,6 +111,7 @@ class Service:
         """Streams end, timers rest, bodies get a grace; what remains is the next owner's."""
         await self.watching.stop()
         await self.invariants.stop()
+        await self.retention.stop()
         await self.runner.drain(GRACE)
         if self._sweep is not None:
             await self._sweep.stop()
@@ -149,4 +153,5 @@ def build(ground: Ground) -> Subgraph:
     ground.ports["execution"] = service.runner
     ground.ports["keeper"] = service.keeper
     ground.ports["invariants"] = service.invariants
+    ground.ports["retention"] = service.retention
     return Subgraph("execution", schema, service.context, start=service.start, stop=service.stop)

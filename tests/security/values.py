@@ -59,6 +59,7 @@ WORDS: Mapping[str, Callable[[], Any]] = {
     "headerName": lambda: None,
     "idempotencyKey": lambda: token_hex(8),
     "input": dict,
+    "inputs": lambda: None,
     "items": lambda: [{}],
     "locale": lambda: "en",
     "message": lambda: "changed",
@@ -86,6 +87,8 @@ WORDS: Mapping[str, Callable[[], Any]] = {
     "ForkEditInput.key": lambda: None,
     "ForkEditInput.port": lambda: None,
     "ForkExecutionInput.release": lambda: None,
+    "SetRetentionInput.keepDays": lambda: None,
+    "SetRetentionInput.payloadDays": lambda: 30,
     "Query.workflows.archived": lambda: None,
 }
 

@@ -24,6 +24,7 @@ from subgraphs.execution.schema.findings import Findings
 from subgraphs.execution.schema.forking import Forking
 from subgraphs.execution.schema.happenings import ExecutionEvent
 from subgraphs.execution.schema.lags import Lags
+from subgraphs.execution.schema.retention import Retaining, RetentionRules
 from subgraphs.execution.schema.starting import Starting
 from subgraphs.execution.schema.waiting import WAITINGS
 
@@ -39,7 +40,7 @@ AtLeast = Annotated[
 
 
 @strawberry.type
-class Query(Lags, Findings):
+class Query(Lags, Findings, RetentionRules):
     @strawberry.field(description="One run.")
     async def execution(self, info: Info, id: strawberry.ID, at_least: AtLeast = None) -> Execution | None:
         tenant = info.context.caller.must("execution:read")
@@ -63,7 +64,7 @@ class Query(Lags, Findings):
 
 
 @strawberry.type
-class Mutation(Starting, Forking):
+class Mutation(Starting, Forking, Retaining):
     pass
 
 
