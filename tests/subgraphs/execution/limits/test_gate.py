@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -281,3 +282,31 @@ def test_the_newest_release_says_what_holds() -> None:
     keeper.terms = Terms("concurrency", 1, release=1)
     keeper.come(4)
     assert keeper.inside() == {1, 2, 3}
+
+
+@pytest.mark.shows("EX-17")
+@pytest.mark.parametrize("mode", ["queue", "dropNewest", "cancelOldest", "roundRobin"])
+def test_a_thousand_deaths_leak_no_place(mode: Mode) -> None:
+    """The keeper dies a thousand times between arbitrary arrivals and ends; afterwards every place can be had again."""
+    chance = random.Random(f"1,000 deaths, {mode}")
+    keeper = Keeper(Terms("concurrency", 3, mode))
+    number = deaths = 0
+    while deaths < 1000:
+        step = chance.random()
+        if step < 0.4 and len(keeper.tickets) < 40:
+            number += 1
+            keeper.come(number, priority=chance.randrange(3), group=chance.choice("abc"))
+        elif step < 0.7 and keeper.tickets:
+            keeper.end(chance.choice(sorted(keeper.tickets, key=lambda run: run.int)))
+        else:
+            deaths += 1
+            keeper.read_back()
+            keeper.look()
+        keeper.at += chance.randrange(1000)
+        assert len(keeper.inside()) <= 3
+    while keeper.tickets:
+        keeper.end(next(iter(keeper.tickets)))
+    assert keeper.inside() == set()
+    for fresh in range(number + 1, number + 4):
+        keeper.come(fresh)
+    assert keeper.inside() == set(range(number + 1, number + 4))
