@@ -41,8 +41,12 @@ class Plans:
         self._store = store
         self._kept: OrderedDict[tuple[UUID, UUID, int], tuple[Held, Plan]] = OrderedDict()
 
-    async def release(self, tenant: UUID, workflow: UUID, number: int) -> tuple[Held, Plan]:
-        """Raises NotHeld, or Unrunnable for a definition this code cannot run."""
+    async def release(self, tenant: UUID, workflow: UUID, number: int | None) -> tuple[Held, Plan]:
+        """A release, without a number the newest. Raises NotHeld, or Unrunnable for one this code cannot run."""
+        if number is None:
+            number = await self._store.newest(tenant, workflow)
+            if number is None:
+                raise NotHeld(f"any release of workflow {workflow}")
         key = (tenant, workflow, number)
         found = self._kept.get(key)
         if found is None:
