@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
@@ -19,6 +20,9 @@ from subgraphs.engine.parameters import is_expression, raw
 Catalogue = Mapping[str, Mapping[str, Any]]
 """Manifests by `type@version`."""
 
+LINKED = frozenset({"core.approval", "core.form", "core.callback"})
+"""Node types with a link, by which people and services answer."""
+LINK = re.compile(r"\bexecution\s*\.\s*links\s*\.\s*([A-Za-z_]\w*)", re.ASCII)
 EXPRESSIONS = 524_288
 """Characters of different expressions that a workflow may hold: checking costs up to 30 us CPU each."""
 SHORT = 1000
@@ -48,6 +52,8 @@ def expression_faults(graph: Graph, catalogue: Catalogue, *, ordered: bool) -> I
         for other in sorted(nodes):
             if fault := _reference(graph, index, node, parameters, other, ordered=ordered):
                 yield fault
+        if b"execution" in text:
+            yield from _links(graph, index, node, parameters)
 
 
 def _extent(text: str) -> int:
@@ -112,6 +118,26 @@ def _reference(
         position=position,
         next_step=step,
     )
+
+
+def _links(graph: Graph, index: int, node: Node, parameters: dict[str, Any]) -> Iterator[Fault]:
+    """Links of nodes that have none: known before a run, but only for nodes that wait for somebody who follows one."""
+    for path, text in _texts(parameters):
+        for found in LINK.finditer(text) if "{{" in text else ():
+            other = graph.definition.nodes.get(found[1])
+            if other is not None and other.type in LINKED:
+                continue
+            linked = [each.id for each in graph.definition.nodes.values() if each.type in LINKED]
+            yield Fault(
+                code="reference.no_link",
+                message=f"Node {node.id}: there is no link of {found[1]}.",
+                pointer=pointer("nodes", index, "parameters", *path),
+                node=node.id,
+                position=found.start(),
+                next_step=f"Links have {', '.join(linked[:5])}."
+                if linked
+                else "Add core.approval, core.form or core.callback; it has a link.",
+            )
 
 
 def _where(parameters: Any, other: str) -> tuple[Sequence[str | int], int | None]:

@@ -16,14 +16,15 @@ import msgspec
 
 from subgraphs.engine.definition import Input
 from subgraphs.engine.inputs import accepted
-from subgraphs.engine.run import STATUSES, Plan
+from subgraphs.engine.run import STATUSES, Plan, Run
 from subgraphs.engine.step import StepError
+from subgraphs.execution.waits import OpenWait
 from subgraphs.platform.domain import Event, Invalid
 
 CODES: Mapping[str, int] = {status: code for code, status in enumerate(STATUSES)}
 """Run statuses as the database keeps them; those below 4 are open."""
 
-MODES = ("webhook", "manual", "draft")
+MODES = ("webhook", "manual", "draft", "child", "error")
 KEY_HOURS = 48
 MAX_KEY = 255
 RECENT = 5.0  # seconds
@@ -48,6 +49,7 @@ class Head:
     error: StepError | None
     started_by: UUID | None
     rerun_of: UUID | None
+    parent: UUID | None = None
 
     @property
     def final(self) -> bool:
@@ -95,6 +97,26 @@ class Claim:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What ends a wait: by which port the held items leave, and what they get along. `by`: the user who answered."""
+
+    port: str
+    data: Any
+    by: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """All runs of a workflow are held; of the whole tenant, if `workflow` is the nil UUID."""
+
+    tenant: UUID
+    workflow: UUID
+    by: UUID | None
+    reason: str
+    at: datetime
+
+
 class Desk(Protocol):
     """What commands need of the world, bound to the caller's tenant."""
 
@@ -120,7 +142,37 @@ class Desk(Protocol):
         """The same data, or a reference to it when it is too large to travel in an event."""
 
     async def post_until_end(self, head: Head, kind: str, data: Mapping[str, Any], patience: float) -> None:
-        """Puts a message into the run's inbox and wakes its owner; waits up to so many seconds for the run to end."""
+        """Puts a letter into the run's inbox and wakes its owner; waits up to so many seconds for the run to end."""
+
+    async def post(
+        self, head: Head, kind: str, data: Mapping[str, Any], *, patience: float, id: UUID | None = None
+    ) -> bool:
+        """Puts a letter into the run's inbox, once for an id; waits up to so many seconds until the run has heeded it,
+        and says whether it has."""
+
+    async def wait(self, run: UUID, step: str) -> OpenWait | None:
+        """What the step waits for, if it waits for an answer."""
+
+    async def answer(self, head: Head, wait: OpenWait, given: Answer, *, patience: float) -> bool:
+        """Answers the wait, unless it was answered: of many answers one is taken. Waits like `post`."""
+
+    async def delegates(self, wait: OpenWait) -> Sequence[str]:
+        """To whom the approval was delegated."""
+
+    async def delegate(self, wait: OpenWait, by: UUID, approver: str) -> None:
+        """Adds an approver."""
+
+    async def ambiguous(self, head: Head, node: str) -> int | None:
+        """The attempt of the step that is ambiguous, if one is."""
+
+    async def before_failure(self, id: UUID) -> Run | None:
+        """The run as it was just before the step failed that ended it; None if none did."""
+
+    async def pause(self, workflow: UUID, by: UUID | None, reason: str) -> Pause:
+        """Pauses the workflow and its runs that are under way; the pause that stands then."""
+
+    async def unpause(self, workflow: UUID, by: UUID | None) -> Pause | None:
+        """Ends a pause, and resumes what it held."""
 
     def partition(self, id: UUID) -> int:
         """Where a run of this id shall live: a partition of this process if it owns any."""
@@ -153,6 +205,13 @@ def checked_key(key: str | None) -> str | None:
             next_step="Use a random UUID for each start you mean.",
         )
     return key
+
+
+def checked_name(name: str, field: str) -> str:
+    """The name of a signal or an event is 1 to 200 printable characters."""
+    if not 1 <= len(name) <= 200 or not name.isprintable():
+        raise Invalid("A name is 1 to 200 printable characters.", code="name_malformed", field=field)
+    return name
 
 
 def checked_input(inputs: Sequence[Mapping[str, Any]], given: Any) -> dict[str, Any]:

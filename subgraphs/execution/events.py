@@ -18,6 +18,9 @@ HELD = "execution.release.held.v1"
 REQUESTED = "execution.execution.requested.v1"
 REPLIED = "execution.execution.replied.v1"
 FINISHED = "execution.execution.finished.v1"
+SENT = "execution.event.sent.v1"
+STOPPING = "execution.execution.orphaned.v1"
+RETURNED = "execution.child.returned.v1"
 RELEASED = "workflow.release.published.v1"
 DRAFTED = "workflow.draft.requested.v1"
 CALLED = "webhook.call.received.v1"
@@ -40,8 +43,18 @@ class Forking(Told):
     edits: Any
 
 
+class StartedBy(Told):
+    """The step of a run that started another. `attempt` 0: it does not wait for it."""
+
+    run: UUID
+    node: str
+    attempt: int
+    depth: int
+
+
 class StartRequested(Told):
-    """Somebody starts a run; the event's id is the run's. Either a release to run, or a run to repeat or to fork."""
+    """Somebody starts a run; the event's id is the run's. Either a release to run (the newest, without a number), or a
+    run to repeat or to fork. `mode`: child for a run that a step starts, error for an error workflow."""
 
     workflow_id: UUID | None = None
     release: int | None = None
@@ -51,6 +64,8 @@ class StartRequested(Told):
     rerun_of: UUID | None = None
     key: str | None = None
     fork: Forking | None = None
+    mode: Literal["manual", "child", "error"] = "manual"
+    parent: StartedBy | None = None
 
 
 class ReplyMade(Told):
@@ -83,11 +98,41 @@ class RunFinished(Told):
     address: str | None
 
 
+class EventSent(Told):
+    """Somebody sent an event of their own to the runs that wait for it."""
+
+    type: str
+    data: Any
+
+
+class CancelRequested(Told):
+    """A run ended while one that it started goes on: that one is to end too."""
+
+    execution_id: UUID
+    parent: UUID
+    kill: bool
+
+
+class ChildReturned(Told):
+    """A run that another one waits for has ended. `items` may be {"$ref", "size"}."""
+
+    execution_id: UUID
+    parent: UUID
+    node: str
+    attempt: int
+    status: Literal["succeeded", "failed", "cancelled", "timed_out"]
+    items: Any
+    error: dict[str, Any] | None
+
+
 PUBLISHED: dict[str, type[Told]] = {
     HELD: ReleaseHeld,
     REQUESTED: StartRequested,
     REPLIED: ReplyMade,
     FINISHED: RunFinished,
+    SENT: EventSent,
+    STOPPING: CancelRequested,
+    RETURNED: ChildReturned,
     **limits.PUBLISHED,
 }
 
@@ -109,6 +154,9 @@ class Drafted(Read):
     trigger: str | None = None
     input: Any = None
     started_by: UUID | None = None
+    until: str | None = None
+    only: str | None = None
+    given: Any = None
 
 
 class Respond(Read):
@@ -138,14 +186,44 @@ class Requested(Read):
     started_by: UUID | None = None
     rerun_of: UUID | None = None
     fork: Forked | None = None
+    mode: str = "manual"
+    parent: StartedBy | None = None
 
 
-READ: dict[str, type[Read]] = {RELEASED: Released, DRAFTED: Drafted, CALLED: Called, REQUESTED: Requested}
+class Returned(Read):
+    execution_id: UUID
+    parent: UUID
+    node: str
+    attempt: int
+    status: str
+    items: Any = None
+    error: dict[str, Any] | None = None
+
+
+class Stopping(Read):
+    execution_id: UUID
+    kill: bool = False
+
+
+READ: dict[str, type[Read]] = {
+    RELEASED: Released,
+    DRAFTED: Drafted,
+    CALLED: Called,
+    REQUESTED: Requested,
+    RETURNED: Returned,
+    STOPPING: Stopping,
+}
 
 
 def requested(id: UUID, tenant: UUID, partition: int, data: Mapping[str, Any]) -> Event:
     """A start: the event's id becomes the run's id."""
     return Event(type=REQUESTED, id=id, subject=str(id), tenant=tenant, partition=partition, data=data)
+
+
+def sent(id: UUID, tenant: UUID, partition: int, type: str, data: Any) -> Event:
+    """An event of the tenant's own."""
+    told = {"type": type, "data": data}
+    return Event(type=SENT, id=id, subject=str(id), tenant=tenant, partition=partition, data=told)
 
 
 def held(tenant: UUID, workflow: UUID, release: int, partition: int) -> Event:

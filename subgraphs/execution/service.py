@@ -8,16 +8,21 @@ from functools import partial
 from typing import cast
 from uuid import UUID
 
+from starlette.routing import Route
+
 from resolvers.entities import loader
-from subgraphs.engine.run import Event, Finished, Run
+from subgraphs.engine.run import Event, Finished, Run, Started, replay
 from subgraphs.engine.step import Executor
-from subgraphs.execution import consumers, events, queries, reasons
+from subgraphs.execution import consumers, events, hearing, queries, reasons, standing
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
+from subgraphs.execution.door import Door, Links
+from subgraphs.execution.door.taking import Taking
 from subgraphs.execution.invariants import Invariants
 from subgraphs.execution.limits import wiring
 from subgraphs.execution.limits.entrance import Entrance
 from subgraphs.execution.limits.why import Why
+from subgraphs.execution.mending import ended_by
 from subgraphs.execution.remote import RemoteExecutor
 from subgraphs.execution.retention import Retention
 from subgraphs.execution.runner import Preparation, Runner, gate
@@ -26,6 +31,7 @@ from subgraphs.execution.runner.store import PostgresStore, Rows, SystemClock
 from subgraphs.execution.runner.sweep import Sweep
 from subgraphs.execution.schema import Context, schema
 from subgraphs.execution.storage import WRITTEN
+from subgraphs.execution.waits import Delegation, OpenWait
 from subgraphs.execution.watching import Watching
 from subgraphs.platform.domain import Caller
 from subgraphs.platform.domain import Event as Published
@@ -44,6 +50,7 @@ class Service:
         self._sweep: Sweep | None = None
         self._remote: RemoteExecutor | None = None
         self._draining: asyncio.Task[None] | None = None
+        self.links = Links(ground.secrets, ground.settings.public_url)
         self.runner = Runner(
             executor=lambda: cast(Executor, ground.ports["executor"]),
             writer=ground.writer,
@@ -55,6 +62,8 @@ class Service:
             told=self._told,
             turns=wiring.turns(ground.settings),
             span=lambda: ground.telemetry.span if ground.telemetry.tracer is not None else None,
+            url=self.links.of,
+            most=ground.settings.max_output_bytes,
         )
         self.keeper = wiring.keeper(ground, self.runner.clock, self._woken)
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
@@ -75,6 +84,7 @@ class Service:
         ground.bus.on_wake(TOPIC, self._woken)
         ground.on_drain.append(self._drain)
         consumers.register(ground.bus, ground.objects)
+        hearing.register(ground.bus)
 
     def loading(self) -> Loading:
         if self._loading is None:
@@ -131,8 +141,27 @@ class Service:
         heads = loader(partial(self._heads, caller))
         details = loader(partial(self._details, caller))
         whys = loader(partial(self._whys, caller))
-        desk = TenantDesk(self.ground, caller.tenant, self.ends) if caller.tenant is not None else None
-        return Context(caller, self.ground.database, desk, self.watching, heads, details, whys)
+        desk = self.desk(caller.tenant) if caller.tenant is not None else None
+        waits = loader(partial(self._waits, caller))
+        delegations = loader(partial(self._delegations, caller))
+        return Context(caller, self.ground.database, desk, self.watching, heads, details, whys, waits, delegations)
+
+    def desk(self, tenant: UUID) -> TenantDesk:
+        return TenantDesk(self.ground, tenant, self.ends, self.folded, self.failing)
+
+    async def failing(self, tenant: UUID, id: UUID) -> Run | None:
+        """A run as it was just before the step failed that ended it; None if none did."""
+        journal = (await self.loading().journal([(tenant, id)]))[id]
+        version = ended_by(journal)
+        if version is None or not isinstance(journal[0], Started):
+            return None
+        plan = await self.loading().plans.of(tenant, journal[0])
+        return replay(Run.blank(id, tenant, plan), journal[:version])
+
+    async def folded(self, tenant: UUID, id: UUID) -> Run | None:
+        """A run as its journal has it."""
+        stored = await self.loading().runs([(tenant, id)])
+        return stored[0].run if stored else None
 
     async def _heads(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, Head]:
         return await queries.begun(self.ground.database, caller.must("execution:read"), ids)
@@ -140,6 +169,16 @@ class Service:
     async def _whys(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, Why]:
         tenant, now = caller.must("execution:read"), self.runner.clock.now()
         return await reasons.whys(self.ground.database, tenant, self.loading(), ids, now)
+
+    async def _waits(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, list[OpenWait]]:
+        async with self.ground.database.read(caller.must("execution:read")) as reading:
+            return await standing.waits(reading, ids)
+
+    async def _delegations(
+        self, caller: Caller, places: Sequence[standing.Place]
+    ) -> Mapping[standing.Place, list[Delegation]]:
+        async with self.ground.database.read(caller.must("execution:read")) as reading:
+            return await standing.delegations(reading, places)
 
     async def _details(self, caller: Caller, ids: Sequence[UUID]) -> Mapping[UUID, queries.Detail]:
         async with self.ground.database.read(caller.must("execution:read")) as reading:
@@ -154,4 +193,6 @@ def build(ground: Ground) -> Subgraph:
     ground.ports["keeper"] = service.keeper
     ground.ports["invariants"] = service.invariants
     ground.ports["retention"] = service.retention
-    return Subgraph("execution", schema, service.context, start=service.start, stop=service.stop)
+    door = Door(service.links, Taking(ground.database, service.folded))
+    routes = [Route("/resume/{token}", door)]
+    return Subgraph("execution", schema, service.context, routes=[*routes], start=service.start, stop=service.stop)

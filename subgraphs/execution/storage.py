@@ -12,6 +12,7 @@ from sqlalchemy import Column, DateTime, Integer, LargeBinary, MetaData, RowMapp
 from subgraphs.engine.run import STATUSES
 from subgraphs.engine.step import StepError
 from subgraphs.execution.domain import Claim, Head, Held
+from subgraphs.execution.waits import OpenWait
 from subgraphs.platform import writer
 from subgraphs.platform.objects import Objects, Ref
 
@@ -36,6 +37,7 @@ run = Table(
     Column("error", Text),
     Column("started_by", Uuid),
     Column("rerun_of", Uuid),
+    Column("parent", Uuid),
 )
 
 journal = Table(
@@ -57,6 +59,55 @@ inbox = Table(
     Column("part", SmallInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("data", Text, nullable=False),
+)
+
+wait = Table(
+    "wait",
+    metadata,
+    Column("tenant", Uuid, primary_key=True),
+    Column("run", Uuid, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("until", DateTime(timezone=True)),
+)
+
+answered = Table(
+    "answered",
+    metadata,
+    Column("tenant", Uuid, primary_key=True),
+    Column("run", Uuid, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("port", Text, nullable=False),
+    Column("by", Uuid),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+delegation = Table(
+    "delegation",
+    metadata,
+    Column("tenant", Uuid, primary_key=True),
+    Column("run", Uuid, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("by", Uuid, nullable=False),
+    Column("approver", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+paused = Table(
+    "paused",
+    metadata,
+    Column("tenant", Uuid, primary_key=True),
+    Column("workflow", Uuid, primary_key=True),
+    Column("by", Uuid),
+    Column("reason", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
 )
 
 run_key = Table(
@@ -108,6 +159,7 @@ RUN = writer.Table(
         ("error", "text"),
         ("started_by", "uuid"),
         ("rerun_of", "uuid"),
+        ("parent", "uuid"),
     ),
     "head",
     ("tenant", "id"),
@@ -135,6 +187,22 @@ INBOX = writer.Table(
     (("tenant", "uuid"), ("run", "uuid"), ("id", "uuid"), ("part", "smallint"), ("kind", "text"), ("data", "text")),
     "delete",
     ("tenant", "run", "id"),
+)
+WAIT = writer.Table(
+    "execution.wait",
+    (
+        ("tenant", "uuid"),
+        ("run", "uuid"),
+        ("step", "text"),
+        ("attempt", "integer"),
+        ("kind", "text"),
+        ("name", "text"),
+        ("detail", "text"),
+        ("since", "timestamptz"),
+        ("until", "timestamptz"),
+    ),
+    "upsert",
+    ("tenant", "run", "step"),
 )
 RUN_KEY = writer.Table(
     "execution.run_key",
@@ -195,6 +263,7 @@ def head(row: Row) -> Head:
         error=_error.decode(row["error"]) if row["error"] else None,
         started_by=row["started_by"],
         rerun_of=row["rerun_of"],
+        parent=row["parent"],
     )
 
 
@@ -207,6 +276,21 @@ def held(row: Row) -> Held:
         name=row["name"],
         definition=msgspec.json.decode(row["definition"]),
         types=msgspec.json.decode(row["types"]),
+    )
+
+
+def opened(row: Row) -> OpenWait:
+    """A row of `execution.wait`."""
+    return OpenWait(
+        tenant=row["tenant"],
+        run=row["run"],
+        step=row["step"],
+        attempt=row["attempt"],
+        kind=row["kind"],
+        name=row["name"],
+        detail=msgspec.json.decode(row["detail"]),
+        since=row["since"],
+        until=row["until"],
     )
 
 
@@ -239,6 +323,9 @@ select * from (
 ) newest limit $1
 """
 RELEASE = "select * from execution.release where tenant = $1 and workflow = $2 and release = $3"
+NEWEST = """
+select release from execution.release where tenant = $1 and workflow = $2 order by release desc limit 1
+"""
 AT_ONCE = 500  # due timers and letters of one look
 DUE = f"""
 select tenant, run, name, clock_timestamp() as now from execution.timer

@@ -76,7 +76,7 @@ class Limited(Problem):
 
 
 _READ = frozenset({"tenant:read", "user:read", "workflow:read", "execution:read", "node:read", "webhook:read"})
-_OPERATE = _READ | {"execution:start", "execution:cancel", "execution:control"}
+_OPERATE = _READ | {"execution:start", "execution:cancel", "execution:control", "execution:approve"}
 _EDIT = _OPERATE | {"workflow:write", "workflow:publish", "workflow:delete", "webhook:write", "node:test"}
 _ADMIN = _EDIT | {"user:write", "tenant:write"}
 

@@ -153,6 +153,9 @@ class Settings:
     max_graphql_bytes: int = _setting(8 * MIB, _bytes, "Largest GraphQL request: 8388608, 8MiB")
     max_webhook_bytes: int = _setting(8 * MIB, _bytes, "Largest webhook call")
     claim_check_bytes: int = _setting(MIB, _bytes, "Payloads over this go to the object store")
+    max_output_bytes: int = _setting(
+        64 * MIB, _bytes, "Most that one step of a run may put out; over it the step fails"
+    )
     near_cache_bytes: int = _setting(32 * MIB, _bytes, "Stored payloads a process keeps at hand once they were read")
     tenant_filter: bool = _setting(True, _boolean, "Off only in the test of row-level security")
     faults: bool = _setting(False, _boolean, "Whether this process may be told to fail; for tests only")

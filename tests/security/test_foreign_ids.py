@@ -248,7 +248,7 @@ READING = {
     "query endpoint", "query endpoints", "query execution", "query executionLag",
     "query executions", "query nodeCategories",
     "query nodeType", "query nodeTypes", "query validateDefinition", "query workers", "query workflow",
-    "query workflows", "subscription executionEvents",
+    "query workflows", "subscription executionEvents", "query executionWaits", "query executionPauses",
 }  # fmt: skip
 MAY = {
     "nobody": SESSIONS | OF_ONES_OWN,

@@ -80,6 +80,14 @@ class SimStore:
         found: Row | None = await self.pool.call(lambda: self.server.row(RELEASE, (tenant, workflow, number)))
         return found
 
+    async def newest(self, tenant: UUID, workflow: UUID) -> int | None:
+        def found() -> int | None:
+            rows = [row for row in self.server.all(RELEASE) if (row["tenant"], row["workflow"]) == (tenant, workflow)]
+            return max((int(row["release"]) for row in rows), default=None)
+
+        newest: int | None = await self.pool.call(found)
+        return newest
+
     async def versions(self, keys: Sequence[Key]) -> Sequence[Row]:
         return columns(await self.heads(keys), "id", "version")
 

@@ -23,7 +23,7 @@ Run: TypeAlias = Callable[[list[Any]], Any]
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {**OPERATORS, **CONVERSIONS, **STRINGS}
 NODE_FIELDS = frozenset({"item", "items"})
-EXECUTION_FIELDS = frozenset({"id", "workflowId", "mode", "startedAt"})
+EXECUTION_FIELDS = frozenset({"id", "workflowId", "mode", "startedAt", "links"})
 _UNLIKE_JSON = frozenset({"timestamp", "duration", "bytes", "uint", "type"})
 _CALCULATING = frozenset({"_+_", "_-_", "_*_", "_/_", "-_", "double", "_[_]"})
 

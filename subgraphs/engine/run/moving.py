@@ -21,7 +21,13 @@ def begin(run: Run, event: StepStarted) -> None:
     step.status, step.attempt = "running", event.attempt
     step.recoveries += event.recovered
     step.since = step.since or event.at
-    forget(run, key)
+    run.ready.pop(key, None)
+    if run.held:
+        run.held.pop(key, None)
+    if run.ambiguous:
+        run.ambiguous.pop(key, None)
+    if run.alarms:
+        run.alarms.pop(f"retry:{key}", None)
     run.running[key] = event.attempt
     bound(run, key, step, run.node(key))
 

@@ -124,7 +124,7 @@ def restore(id: UUID, tenant: UUID, plan: Plan, data: bytes | Snapshot) -> Run:
 
 def fill(run: Run, state: dict[str, Any]) -> None:
     """Gives a run the state that another had, as `portable` told it."""
-    _take(run, msgspec.convert(state, State))
+    _take(run, msgspec.convert(state, State, str_keys=True))
 
 
 def portable(run: Run) -> dict[str, Any]:

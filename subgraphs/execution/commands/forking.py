@@ -8,8 +8,9 @@ from uuid import UUID
 
 from subgraphs.engine.run import Fork, Run, Start, Unrunnable, decide
 from subgraphs.execution.commands.starting import begin, queued
+from subgraphs.execution.commands.stopping import found
 from subgraphs.execution.domain import Desk, Head, Held, fingerprint
-from subgraphs.platform.domain import Caller, Invalid, Missing
+from subgraphs.platform.domain import Caller, Conflict, Invalid, Missing
 
 Edits = Mapping[str, Mapping[str, Sequence[dict[str, Any]]]]
 """Items that take the place of what a step had put out, by step key and port."""
@@ -41,6 +42,30 @@ async def fork(
     return await begin(
         desk, queued(caller, desk, head.name, head.workflow, head.mode, number, head.id), data, key, same
     )
+
+
+async def mend(
+    caller: Caller, desk: Desk, *, id: UUID, failed: bool, edits: Edits, release: int | None, key: str | None
+) -> Head:
+    """Starts a run that goes on from just before the step failed that ended another one, which stays as it is."""
+    caller.must("execution:start")
+    head = await found(desk, id)
+    if not failed:
+        raise Invalid(
+            "Edits and another release go with a run that goes on.",
+            code="rerun_whole",
+            field="fromFailed",
+            next_step="Set fromFailed, or use forkExecution to go on from any event.",
+        )
+    origin = await desk.before_failure(id) if head.status in {"failed", "timed_out"} else None
+    if origin is None:
+        raise Conflict(
+            "No step of the run has failed and ended it.",
+            code="execution_not_failed",
+            field="executionId",
+            next_step="forkExecution goes on from any event of a run.",
+        )
+    return await fork(caller, desk, origin=origin, head=head, edits=edits, effects="live", release=release, key=key)
 
 
 async def _held(desk: Desk, head: Head, release: int | None) -> Held | None:

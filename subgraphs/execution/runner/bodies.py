@@ -10,34 +10,45 @@ from zlib import crc32
 
 import structlog
 
-from subgraphs.engine.run import PlanNode, Run, ancestor
+from subgraphs.engine.run import PlanNode, Run, Step, ancestor
+from subgraphs.engine.run.keys import node_of
 from subgraphs.engine.step import Executor, Item, StepError, StepOutcome, StepRequest
 from subgraphs.execution.domain import moment
-from subgraphs.execution.storage import key
+from subgraphs.execution.storage import key as idempotency_key
 
 log = structlog.get_logger("linkflow.execution")
 
+
+LINKED = frozenset({"core.approval", "core.form", "core.callback"})
+"""Node types whose waits are answered by a link."""
 
 Span = Callable[..., AbstractContextManager[None]]
 """Opens a span around a block: (name, headers of a trace to join or None, attributes)."""
 
 
+DONE = frozenset({"succeeded", "failed"})
+
+
 class Nodes(Mapping[str, Sequence[Item]]):
-    """What settled nodes put out, by node id, as one step sees it; looked up when an expression asks."""
+    """What settled nodes put out, by node id, as one step sees it; looked up when an expression asks. Inside a loop a
+    node's step is that of the same round."""
 
     def __init__(self, run: Run, node: str) -> None:
         self._run, self._node = run, node
         self._origins: dict[int, str] | None = None
 
     def __getitem__(self, id: str) -> Sequence[Item]:
-        step = self._run.steps.get(id)
-        if step is None or step.status not in {"succeeded", "failed"}:
+        found = self._run.seen(self._node, id)
+        if found is None or (isinstance(found, Step) and found.status not in DONE):
             raise KeyError(id)
-        ports = list(step.outputs.values())
+        ports = list(found.outputs.values())
         return ports[0] if len(ports) == 1 else [item for items in ports for item in items]
 
     def __iter__(self) -> Iterator[str]:
-        return (node for node, step in self._run.steps.items() if step.status in {"succeeded", "failed"})
+        for id in self._run.plan.nodes:
+            found = self._run.seen(self._node, id)
+            if found is not None and (not isinstance(found, Step) or found.status in DONE):
+                yield id
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -50,12 +61,16 @@ class Nodes(Mapping[str, Sequence[Item]]):
         if self._origins is None:
             arriving = self._run.arriving(self._node)
             self._origins = {builtins.id(each): source for source, _, _, items in arriving for each in items}
-        if self._origins.get(builtins.id(item)) == id:
+        if node_of(self._origins.get(builtins.id(item), "")) == id:
             return item
         return ancestor(self._run, item, id)
 
 
-def names(run: Run) -> dict[str, Any]:
+Urls = Callable[[Run, PlanNode], str]
+"""The link that answers what a node of a run is going to wait for."""
+
+
+def names(run: Run, url: Urls | None = None) -> dict[str, Any]:
     """The names every expression of the run may use, beside nodes and items."""
     started = run.started
     assert started is not None  # noqa: S101 - the first event of every run
@@ -66,29 +81,37 @@ def names(run: Run) -> dict[str, Any]:
             "workflowId": str(started.workflow) if started.workflow else None,
             "mode": started.mode,
             "startedAt": moment(started.at),
+            "links": {node.id: url(run, node) for node in run.plan.nodes.values() if node.type in LINKED}
+            if url
+            else {},
         },
         "vars": {},
     }
 
 
-def request(run: Run, node: PlanNode, attempt: int, at: int, shared: Mapping[str, Any]) -> StepRequest:
-    """One attempt. `now` and `seed` are the same for every attempt of the step."""
-    started, step = run.started, run.steps[node.id]
+def links(run: Run, url: Urls) -> dict[str, str]:
+    """The links of the nodes that are answered by one, by node id."""
+    return {node.id: url(run, node) for node in run.plan.nodes.values() if node.type in LINKED}
+
+
+def request(run: Run, key: str, attempt: int, at: int, shared: Mapping[str, Any]) -> StepRequest:
+    """One attempt at the step of this key. `now` and `seed` are the same for every attempt of the step."""
+    started, step, node = run.started, run.steps[key], run.node(key)
     assert started is not None  # noqa: S101 - the first event of every run
     return StepRequest(
         tenant=run.tenant,
         execution=run.id,
         workflow=started.workflow,
-        node=node.id,
+        node=key,
         type=node.type,
         version=node.version,
         attempt=attempt,
-        idempotency_key=key(run.id, node.id),
+        idempotency_key=idempotency_key(run.id, key),
         parameters=node.parameters,
-        inputs=run.inputs(node.id),
-        scope={"nodes": Nodes(run, node.id), **shared},
+        inputs=run.inputs(key),
+        scope={"nodes": Nodes(run, key), **shared},
         now=moment(step.since or at),
-        seed=started.seed ^ crc32(node.id.encode()),
+        seed=started.seed ^ crc32(key.encode()),
         timeout=node.timeout,
         on_error=node.on_error,
     )
@@ -123,6 +146,15 @@ async def outside(
         log.exception("body_raised", execution=str(asked.execution), node=asked.node)
         outcome = _broken()
     return outcome, (ticks() - began) * 1000
+
+
+async def probe(executor: Executor, asked: StepRequest) -> bool | None:
+    """Whether the effect of an interrupted step happened, as its node finds out; None if it cannot be known."""
+    try:
+        return await executor.probe(asked)
+    except Exception:  # the boundary to node code: nothing is known then
+        log.exception("probe_raised", execution=str(asked.execution), node=asked.node)
+        return None
 
 
 def _broken() -> StepOutcome:

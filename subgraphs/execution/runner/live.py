@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,9 @@ from subgraphs.engine.run import (
     Replied,
     Run,
     Started,
+    StepStarted,
+    StepWaiting,
+    Tagged,
     decide,
     encode,
     encode_one,
@@ -28,7 +31,10 @@ from subgraphs.engine.step import StepError, StepOutcome
 from subgraphs.execution import events as published
 from subgraphs.execution.domain import CODES, moment
 from subgraphs.execution.limits.tickets import Tickets, book
-from subgraphs.execution.storage import INBOX, JOURNAL, RUN, SNAPSHOT, TIMER
+from subgraphs.execution.runner import children, waits
+from subgraphs.execution.runner.waits import Standing
+from subgraphs.execution.storage import INBOX, JOURNAL, RUN, RUN_KEY, SNAPSHOT, TIMER
+from subgraphs.platform.domain import Event as Published
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.objects import Objects, Ref
 from subgraphs.platform.writer import Unit
@@ -40,18 +46,30 @@ MARGIN = 4096  # what an envelope adds to a body
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A run, how much of it is committed, and the bodies running for it."""
+    """A run, how much of it is committed, and the bodies running for it.
+
+    `timers` and `waits` are what the tables hold. `early` are letters for steps that do not wait yet; `outgoing` events
+    leave with the next commit. `most`: bytes a step may put out (0: any). `yielding`: the process ends, and nothing
+    begins that another would have to repeat."""
 
     run: Run
     lease: Lease
+    most: int = 0
     committed: int = 0
     snapshotted: int = 0
     fresh: list[Event] = field(default_factory=list)
     encoded: list[bytes] = field(default_factory=list)
     timers: dict[str, int] = field(default_factory=dict)
     tickets: Tickets = field(default_factory=dict)
+    waits: dict[str, Standing] = field(default_factory=dict)
     mail: list[UUID] = field(default_factory=list)
+    early: dict[UUID, Command] = field(default_factory=dict)
+    outgoing: list[Published] = field(default_factory=list)
+    returned: set[str] = field(default_factory=set)
+    killed: bool = False
+    yielding: bool = False
     bodies: dict[str, tuple[int, asyncio.Task[None]]] = field(default_factory=dict)
+    probes: set[str] = field(default_factory=set)
     names: dict[str, Any] | None = None
     pump: asyncio.Task[None] | None = None
     gone: bool = False
@@ -60,6 +78,8 @@ class Live:
         """Decides and evolves; the events wait, encoded, for the next commit. Output that is no JSON fails its step
         here, before anything has happened."""
         events = decide(self.run, command)
+        if self.yielding:
+            events = [event for event in events if not isinstance(event, StepStarted)]
         try:
             encoded = [encode_one(_lean(event)) for event in events]
         except (TypeError, ValueError, OverflowError, RecursionError) as fault:
@@ -70,6 +90,10 @@ class Live:
             return self.apply(
                 Complete(command.at, command.node, command.attempt, StepOutcome(error=error), command.took)
             )
+        if isinstance(command, Complete) and command.outcome.error is None and self.most:
+            size = sum(map(len, encoded))
+            if size > self.most:
+                return self.apply(_too_large(command, size, self.most))
         for event in events:
             evolve(self.run, event)
         self.fresh += events
@@ -79,7 +103,14 @@ class Live:
     @property
     def idle(self) -> bool:
         """Nothing to commit and nothing running: the database knows all there is."""
-        return not self.fresh and not self.mail and not self.bodies and not self.run.ready
+        return not (self.fresh or self.mail or self.bodies or self.probes or self.early or self.run.ready)
+
+
+def _too_large(command: Complete, size: int, most: int) -> Complete:
+    """The same end of an attempt, as the failure to put out as much."""
+    said = f"The step put out {size} bytes; at most {most} are kept."
+    error = StepError("step.output_too_large", said, "limit", detail={"bytes": size, "limit": most})
+    return Complete(command.at, command.node, command.attempt, StepOutcome(error=error), command.took)
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +123,7 @@ class Cut:
     kept: bytes | None
     replies: list[Replied]
     finished: bool
+    orphans: Sequence[UUID] = ()
 
 
 def cut(live: Live) -> Cut:
@@ -113,6 +145,8 @@ def cut(live: Live) -> Cut:
         _timers(live, unit)
     if live.tickets or (run.started is not None and run.started.gates):
         live.tickets = book(run, live.tickets, unit)
+    unit.events, live.outgoing = live.outgoing, []
+    stands = _waits(live, unit, events)
     for id in live.mail:
         unit.deletes.append((INBOX.name, (run.tenant, run.id, id)))
     live.mail = []
@@ -126,6 +160,7 @@ def cut(live: Live) -> Cut:
         kept=kept,
         replies=[event for event in events if isinstance(event, Replied)],
         finished=bool(events) and isinstance(events[-1], Finished),
+        orphans=stands,
     )
 
 
@@ -156,6 +191,7 @@ def _head(run: Run, lease: Lease) -> tuple[Any, ...]:
         _short(run.error) if run.error is not None else None,
         started.started_by,
         started.rerun_of,
+        started.parent.run if started.parent is not None else None,
     )
 
 
@@ -165,6 +201,16 @@ def _short(error: StepError) -> str:
     if len(encoded) > ERROR_BYTES:
         encoded = msgspec.json.encode(StepError(error.code, error.message[: published.TOLD], error.kind))
     return encoded.decode()
+
+
+def _waits(live: Live, unit: Unit, events: Sequence[Event]) -> Sequence[UUID]:
+    """Writes what became of the run's waits; the children that nobody waits for any more."""
+    if not live.waits and not any(type(event) is StepWaiting for event in events):
+        return ()
+    held, returned = live.waits, live.returned
+    live.waits = waits.written(live.run, held, unit, events)
+    live.returned = set()
+    return waits.left(held, live.waits, events, returned)
 
 
 def _timers(live: Live, unit: Unit) -> None:
@@ -222,9 +268,28 @@ async def complete(live: Live, taken: Cut, objects: Objects, limit: int) -> Unit
         if respond is not None and respond.address is not None:
             body = await _body(unit, event, objects, limit)
             unit.events.append(published.replied(run, unit.partition, event.reply, body))
+    for one in taken.events:
+        if isinstance(one, Tagged):
+            for name, value in one.keys.items():
+                unit.rows.append((RUN_KEY.name, (unit.tenant, unit.id, name, value)))
+    unit.events += [children.stopping(run, child, unit.partition, kill=live.killed) for child in taken.orphans]
     if taken.finished:
         unit.events.append(published.finished(run, unit.partition))
+        await _ended(run, unit, objects, limit)
     return unit
+
+
+async def _ended(run: Run, unit: Unit, objects: Objects, limit: int) -> None:
+    """What others have to know of a run's end, in the commit that ends it: the run that waits for it, and the error
+    workflow."""
+    if (parent := children.returning(run)) is not None:
+        items: Any = children.result(run)
+        data = msgspec.json.encode(items)
+        if len(data) > limit - MARGIN:
+            items = await _stored(unit, data, objects)
+        unit.events.append(children.returned(run, parent, unit.partition, items))
+    if (event := children.failing(run, unit.partition)) is not None:
+        unit.events.append(event)
 
 
 async def _body(unit: Unit, event: Replied, objects: Objects, limit: int) -> Any:

@@ -41,8 +41,12 @@ class Plans:
         self._store = store
         self._kept: OrderedDict[tuple[UUID, UUID, int], tuple[Held, Plan]] = OrderedDict()
 
-    async def release(self, tenant: UUID, workflow: UUID, number: int) -> tuple[Held, Plan]:
-        """Raises NotHeld, or Unrunnable for a definition this code cannot run."""
+    async def release(self, tenant: UUID, workflow: UUID, number: int | None) -> tuple[Held, Plan]:
+        """A release, without a number the newest. Raises NotHeld, or Unrunnable for one this code cannot run."""
+        if number is None:
+            number = await self._store.newest(tenant, workflow)
+            if number is None:
+                raise NotHeld(f"any release of workflow {workflow}")
         key = (tenant, workflow, number)
         found = self._kept.get(key)
         if found is None:
@@ -125,13 +129,15 @@ class Loading:
         self, head: Mapping[str, Any], kept: Mapping[str, Any] | None, chunks: Sequence[Mapping[str, Any]]
     ) -> Run:
         tenant, id = head["tenant"], head["id"]
-        events = [event for row in chunks for event in await self.events(tenant, bytes(row["data"]))]
+        parts = [(row["version"], await self.events(tenant, bytes(row["data"]))) for row in chunks]
         if kept is not None:
             state = opened(await self.chunk(tenant, bytes(kept["data"])))
             assert state.started is not None  # noqa: S101 - snapshots are taken of begun runs
             run = restore(id, tenant, await self.plans.of(tenant, state.started), state)
         else:
-            started = events[0]
+            started = parts[0][1][0]
             assert isinstance(started, Started)  # noqa: S101 - the first event of every run
             run = Run.blank(id, tenant, await self.plans.of(tenant, started))
-        return replay(run, events[max(0, run.version - head["version"] + len(events)) :])
+        for version, events in parts:  # head, snapshot and journal are read one after another, and the run may move
+            replay(run, events[max(0, run.version - version + len(events)) :])
+        return run

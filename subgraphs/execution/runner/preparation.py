@@ -13,14 +13,17 @@ from uuid import UUID
 
 import msgspec
 
-from subgraphs.engine.run import Fork, Plan, Respond, Run, Start, Started, Unrunnable, recorded, replay
+from subgraphs.engine.definition import pinned
+from subgraphs.engine.run import Fork, Made, Parent, Plan, Respond, Run, Start, Started, Unrunnable, recorded, replay
 from subgraphs.engine.step import StepError
 from subgraphs.execution import events as published
+from subgraphs.execution.domain import checked_input
+from subgraphs.execution.runner import children
 from subgraphs.execution.runner.live import Cut, Live, complete, cut
-from subgraphs.execution.runner.loading import Loading
+from subgraphs.execution.runner.loading import Loading, NotHeld
 from subgraphs.execution.runner.runner import Runner
 from subgraphs.execution.storage import RUN, whole
-from subgraphs.platform.domain import Event
+from subgraphs.platform.domain import Event, Invalid
 from subgraphs.platform.facts import read
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.writer import Unit
@@ -58,7 +61,7 @@ class Preparation:
         begun = await self._beginning(event, event.tenant)
         if begun.definition is not None and self.entrance is not None:
             self.entrance(event.tenant, begun.start, begun.definition)
-        live = Live(Run.blank(event.id, event.tenant, begun.plan), lease)
+        live = Live(Run.blank(event.id, event.tenant, begun.plan), lease, self.runner.most)
         live.apply(begun.start)
         self.runner.advance(live)
         taken = cut(live)
@@ -101,6 +104,9 @@ class Preparation:
         start.types = asked.node_types
         plan = Plan.of(start.definition, asked.node_types)
         start.trigger = plan.trigger(asked.trigger, "core.manual")
+        start.until, start.only = asked.until, asked.only
+        given = await whole(self.runner.objects, tenant, asked.given)
+        start.given = {**pinned(start.definition, asked.node_types), **(given or {})}
         await self._item(tenant, start, asked.input)
         return Beginning(plan, start)
 
@@ -118,12 +124,41 @@ class Preparation:
             return await self._fork(tenant, start, asked.rerun_of, asked.fork, asked.release)
         if asked.rerun_of is not None:
             return await self._rerun(tenant, start, asked.rerun_of)
-        if asked.workflow_id is None or asked.release is None:
+        if asked.workflow_id is None:
+            raise Unrunnable("the start names no workflow")
+        start.workflow, start.mode = asked.workflow_id, asked.mode
+        if asked.parent is not None:
+            start.parent = Parent(asked.parent.run, asked.parent.node, asked.parent.attempt, asked.parent.depth)
+            return await self._started_by_run(tenant, start, asked)
+        if asked.release is None:
             raise Unrunnable("the start names no release")
         held, plan = await self._loading.plans.release(tenant, asked.workflow_id, asked.release)
-        start.workflow, start.name, start.mode, start.release = held.workflow, held.name, "manual", held.release
+        start.name, start.release = held.name, held.release
         start.trigger = plan.trigger(asked.trigger, "core.manual")
         await self._item(tenant, start, asked.input)
+        return Beginning(plan, start, held.definition)
+
+    async def _started_by_run(self, tenant: UUID, start: Start, asked: published.Requested) -> Beginning:
+        """A run that another one starts. Nobody stands by to be told of a refusal: it fails as a run, typed, which the
+        one that started it hears as of any other end."""
+        assert asked.workflow_id is not None  # noqa: S101 - looked at before
+        try:
+            held, plan = await self._loading.plans.release(tenant, asked.workflow_id, asked.release)
+        except NotHeld:
+            raise Unrunnable("the workflow it starts has no release to run") from None
+        start.name, start.release = held.name, held.release
+        if asked.mode == "error":
+            start.trigger = plan.trigger(None, children.TRIGGER)
+            if plan.nodes[start.trigger].type != children.TRIGGER:
+                raise Unrunnable(f"the error workflow has no trigger {children.TRIGGER}")
+            await self._item(tenant, start, asked.input)
+            return Beginning(plan, start, held.definition)
+        start.trigger = plan.trigger(asked.trigger, "core.manual")
+        given = await whole(self.runner.objects, tenant, asked.input)
+        try:
+            start.items = [checked_input(held.definition.get("inputs") or (), given)]
+        except Invalid as fault:
+            raise Unrunnable(f"its input does not fit: {fault.message}") from None
         return Beginning(plan, start, held.definition)
 
     async def _rerun(self, tenant: UUID, start: Start, original: UUID) -> Beginning:
@@ -136,6 +171,7 @@ class Preparation:
         start.release, start.revision, start.trigger = first.release, first.revision, first.trigger
         start.definition, start.types, start.stored = first.definition, first.types, first.stored
         start.items = [made.json for made in first.items]
+        start.until, start.only, start.given = first.until, first.only, _taken(first)
         if first.workflow is not None and first.release is not None:
             held, plan = await self._loading.plans.release(tenant, first.workflow, first.release)
             return Beginning(plan, start, held.definition)
@@ -169,3 +205,11 @@ class Preparation:
     def _loading(self) -> Loading:
         found: Loading = self.loading()
         return found
+
+
+def _taken(first: Started) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The outputs that were given with a start, to be given again."""
+    return {
+        node: {port: [made.json for made in items if isinstance(made, Made)] for port, items in ports.items()}
+        for node, ports in first.given.items()
+    }

@@ -7,22 +7,33 @@ gather while its last commit is under way and leave together in the next; many r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from subgraphs.engine.run import Command, Complete, Event, Recover, Run, StepStarted
-from subgraphs.engine.run.commands import Fail
-from subgraphs.engine.step import Executor, StepError
+from subgraphs.engine.run import (
+    Command,
+    Complete,
+    Event,
+    Fail,
+    Recover,
+    Run,
+    Settle,
+    StepAmbiguous,
+    StepStarted,
+)
+from subgraphs.engine.step import Executor, StepError, StepOutcome
 from subgraphs.execution.limits import tickets
 from subgraphs.execution.limits.fairness import Turns, turn
-from subgraphs.execution.runner import bodies
+from subgraphs.execution.runner import bodies, children, letters
+from subgraphs.execution.runner.draining import Draining
 from subgraphs.execution.runner.live import Cut, Live, complete, cut, ending
 from subgraphs.execution.runner.loading import Loading, Stored
 from subgraphs.execution.runner.store import Clock, Commits, Key, Partitions
+from subgraphs.execution.runner.waits import standing
 from subgraphs.platform.leases import Lease
 from subgraphs.platform.objects import Damaged, Objects
 
@@ -52,10 +63,12 @@ class Runner:
         told: Told,
         span: Callable[[], bodies.Span | None] = lambda: None,
         turns: Turns | None = None,
+        url: bodies.Urls | None = None,
+        most: int = 0,
     ) -> None:
         self._executor, self._loading = executor, loading
         self.writer, self.leases, self.objects, self.clock = writer, leases, objects, clock
-        self.limit, self.told, self.span = limit, told, span
+        self.limit, self.most, self.told, self.span, self.url = limit, most, told, span, url
         self.turns = turns or Turns(PLACES)
         self.runs: dict[UUID, Live] = {}
         self.draining = False
@@ -128,8 +141,10 @@ class Runner:
             if isinstance(stored.fault, RecursionError | Damaged):
                 await self.writer.commit(units=[ending(stored.head, lease, self.clock.now())])
         elif not run.final and run.id not in self.runs:
-            live = self.runs[run.id] = Live(run, lease, committed=run.version, snapshotted=run.version)
+            live = self.runs[run.id] = Live(run, lease, self.most, committed=run.version, snapshotted=run.version)
             live.timers, live.tickets = dict(run.timers), tickets.wanted(run)
+            live.waits = standing(run)
+            live.yielding = self.draining
             live.apply(Recover(at=self.clock.now()))
 
     # One run moves
@@ -142,18 +157,46 @@ class Runner:
         executor = self._executor()
         if executor.remote:
             return
-        live.names = live.names or bodies.names(run)
+        live.names = live.names or bodies.names(run, self.url)
         span, clock = self.span(), self.clock
         deadline = clock.ticks() + budget
         while run.ready:
-            node = run.plan.nodes[next(iter(run.ready))]
-            attempt = run.steps[node.id].attempt + 1
+            step = next(iter(run.ready)) if not live.yielding else self._pure(run)
+            if step is None:
+                return
+            attempt = run.steps[step].attempt + 1
             began = clock.ticks()
-            outcome = bodies.pure(executor, bodies.request(run, node, attempt, clock.now(), live.names), span)
+            outcome = bodies.pure(executor, bodies.request(run, step, attempt, clock.now(), live.names), span)
             ended = clock.ticks()
-            live.apply(Complete(clock.now(), node.id, attempt, outcome, (ended - began) * 1000))
+            self._complete(live, step, attempt, outcome, (ended - began) * 1000)
             if ended > deadline:
                 return
+
+    @staticmethod
+    def _pure(run: Run) -> str | None:
+        """A ready step that only computes: when the process ends, no other kind begins."""
+        return next((step for step in run.ready if run.node(step).pure), None)
+
+    def _complete(self, live: Live, step: str, attempt: int, outcome: StepOutcome, took: float) -> list[Event]:
+        """Applies how an attempt ended. One that starts another run names it, and the event that begins that run leaves
+        with the commit."""
+        at = self.clock.now()
+        wait = outcome.wait
+        if wait is None or wait.kind != "child":
+            return live.apply(Complete(at, step, attempt, outcome, took))
+        try:
+            outcome, begun = children.called(live.run, step, attempt, outcome, at, live.lease.partition)
+        except children.TooDeep as fault:
+            return live.apply(Complete(at, step, attempt, StepOutcome(error=fault.error), took))
+        events = live.apply(Complete(at, step, attempt, outcome, took))
+        if events:
+            live.outgoing.append(begun)
+        return events
+
+    def read(self, live: Live, letter: UUID, asked: Command) -> None:
+        """Heeds a letter, or keeps it until the step it answers waits."""
+        if not live.gone and letters.heed(live, letter, asked):
+            self.push(live)
 
     def push(self, live: Live) -> None:
         """Sees to it that the run is advanced and committed."""
@@ -210,6 +253,11 @@ class Runner:
         for event in taken.events:
             if isinstance(event, StepStarted) and live.run.running.get(event.node) == event.attempt:
                 self._begin(live, event.node, event.attempt)
+            elif isinstance(event, StepAmbiguous):
+                live.probes.add(event.node)
+                self._spawn(self._probe(live, event.node, event.attempt))
+        if live.early and letters.heed_again(live, self.clock.now()):
+            self.push(live)
         if live.bodies:
             for node, (attempt, task) in list(live.bodies.items()):
                 if live.run.running.get(node) != attempt and node not in live.run.ready:
@@ -222,8 +270,8 @@ class Runner:
                 self.push(live)
             return
         run = live.run
-        far = run.timers and not run.running and min(run.timers.values()) - self.clock.now() > KEEP
-        if run.final or run.queued or far:
+        soon = run.timers and min(run.timers.values()) - self.clock.now() <= KEEP
+        if run.final or not (run.running or soon):
             self.runs.pop(run.id, None)
             live.gone = True
 
@@ -244,8 +292,8 @@ class Runner:
 
     async def _body(self, live: Live, node: str, attempt: int) -> None:
         run = live.run
-        live.names = live.names or bodies.names(run)
-        asked = bodies.request(run, run.plan.nodes[node], attempt, self.clock.now(), live.names)
+        live.names = live.names or bodies.names(run, self.url)
+        asked = bodies.request(run, node, attempt, self.clock.now(), live.names)
         try:
             place = await turn(self.turns, run.tenant, run.started.priority if run.started is not None else 0)
             try:
@@ -257,7 +305,19 @@ class Runner:
             self._unless_busy(live)
             raise
         live.bodies.pop(node, None)
-        self.ask(live, Complete(self.clock.now(), node, attempt, outcome, took))
+        if not live.gone and self._complete(live, node, attempt, outcome, took):
+            self.push(live)
+        self._unless_busy(live)
+
+    async def _probe(self, live: Live, step: str, attempt: int) -> None:
+        """Asks the node of an ambiguous step whether its effect happened. If it cannot tell, people have to."""
+        live.names = live.names or bodies.names(live.run, self.url)
+        asked = bodies.request(live.run, step, attempt, self.clock.now(), live.names)
+        happened = await bodies.probe(self._executor(), asked)
+        live.probes.discard(step)
+        if happened is not None:
+            outputs = {"main": [item.json for items in asked.inputs.values() for item in items]} if happened else {}
+            self.ask(live, Settle(self.clock.now(), step, attempt, happened, outputs))
         self._unless_busy(live)
 
     def _unless_busy(self, live: Live) -> None:
@@ -296,44 +356,21 @@ class Runner:
     # The process ends
 
     async def drain(self, grace: float) -> None:
-        """Hands partitions back: at once those where no body runs, the others as their last body ends, all after
-        `grace` seconds. What bodies bring meanwhile is committed; nothing begins. A second call waits for the first."""
+        """Hands everything back; see `Draining`. A second call waits for the first."""
         if self._drained is None:
             self.draining = True
-            self._drained = asyncio.get_running_loop().create_task(self._drain(grace))
+            for live in self.runs.values():
+                live.yielding = True
+            self._drained = asyncio.get_running_loop().create_task(Draining(self).run(grace))
         await asyncio.shield(self._drained)
 
-    async def _drain(self, grace: float) -> None:
-        deadline = self.clock.ticks() + grace
-        while held := set(self.leases.owned):
-            rest = deadline - self.clock.ticks()
-            busy = self._busy() if rest > 0 else {}
-            await self._hand_back(held - busy.keys())
-            if not busy:
-                break
-            await asyncio.wait(set(busy.values()), timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+    async def stop(self) -> None:
+        """Forgets all runs and ends all tasks."""
         for live in list(self.runs.values()):
             self.forget(live)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _busy(self) -> dict[int, asyncio.Task[None]]:
-        """Partitions where a body runs or a commit is under way, each with a task to wait for."""
-        found: dict[int, asyncio.Task[None]] = {}
-        for live in self.runs.values():
-            for task in (live.pump, *(task for _, task in live.bodies.values())):
-                if task is not None and not task.done():
-                    found[live.lease.partition] = task
-        return found
-
-    async def _hand_back(self, partitions: Collection[int]) -> None:
-        if not partitions:
-            return
-        try:
-            await self.leases.hand_back(partitions)
-        except Exception:  # a tick's boundary: whoever notices our end takes them
-            log.exception("not_handed_back")
 
     def _spawn(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]

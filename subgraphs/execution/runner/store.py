@@ -84,6 +84,9 @@ class Store(Protocol):
     async def release(self, tenant: UUID, workflow: UUID, number: int) -> Row | None:
         """The copy of a release, if it is held."""
 
+    async def newest(self, tenant: UUID, workflow: UUID) -> int | None:
+        """The number of the newest release that is held."""
+
     async def versions(self, keys: Sequence[Key]) -> Sequence[Row]:
         """(id, version) of these runs."""
 
@@ -152,6 +155,10 @@ class PostgresStore:
 
     async def release(self, tenant: UUID, workflow: UUID, number: int) -> Row | None:
         return await self.rows.fetchrow(storage.RELEASE, tenant, workflow, number)
+
+    async def newest(self, tenant: UUID, workflow: UUID) -> int | None:
+        row = await self.rows.fetchrow(storage.NEWEST, tenant, workflow)
+        return None if row is None else int(row["release"])
 
     async def versions(self, keys: Sequence[Key]) -> Sequence[Row]:
         return await self.rows.fetch(storage.WATCHED, *_columns(keys))

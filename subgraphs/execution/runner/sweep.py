@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from uuid import UUID
 
 import msgspec
 import structlog
 
-from subgraphs.engine.run import Cancel, Fire
-from subgraphs.execution.limits.letters import admission, fault
+from subgraphs.engine.run import Command, Fire
+from subgraphs.execution.limits.letters import admission
+from subgraphs.execution.runner import letters
 from subgraphs.execution.runner.runner import Runner
 from subgraphs.execution.runner.store import Row, Store
 from subgraphs.execution.storage import AT_ONCE
@@ -105,20 +105,16 @@ class Sweep:
             if await self.store.final(key):
                 await self.store.discard(key, row["id"])
             return
-        if row["id"] in live.mail:
+        if row["id"] in live.mail or row["id"] in live.early:
             return
-        data = msgspec.json.decode(row["data"])
-        if row["kind"] == "cancel":
-            live.apply(
-                Cancel(
-                    at=self.runner.clock.now(),
-                    reason=data.get("reason") or "",
-                    by=UUID(data["by"]) if data.get("by") else None,
-                    error=fault(data),
-                )
-            )
-        elif row["kind"] == "admit":
-            at = self.runner.clock.now()
-            live.apply(await admission(at, row["tenant"], row["run"], data, self.runner))
-        live.mail.append(row["id"])
-        self.runner.push(live)
+        at = self.runner.clock.now()
+        try:
+            if row["kind"] == "admit":
+                data = msgspec.json.decode(row["data"])
+                asked: Command = await admission(at, row["tenant"], row["run"], data, self.runner)
+            else:
+                asked = await letters.command(self.runner.objects, row, at)
+        except letters.Unknown as kind:
+            log.warning("letter_unknown", execution=str(row["run"]), kind=str(kind))
+            return
+        self.runner.read(live, row["id"], asked)

@@ -11,6 +11,7 @@ from resolvers.ids import parse_id
 from resolvers.schema import federated
 from subgraphs.execution import positions
 from subgraphs.execution.domain import Filter
+from subgraphs.execution.schema.control import Control
 from subgraphs.execution.schema.executions import (
     Context,
     Execution,
@@ -27,6 +28,7 @@ from subgraphs.execution.schema.lags import Lags
 from subgraphs.execution.schema.retention import Retaining, RetentionRules
 from subgraphs.execution.schema.starting import Starting
 from subgraphs.execution.schema.waiting import WAITINGS
+from subgraphs.execution.schema.waits import WaitQueries, Waits
 
 __all__ = ["Context", "schema"]
 
@@ -40,7 +42,7 @@ AtLeast = Annotated[
 
 
 @strawberry.type
-class Query(Lags, Findings, RetentionRules):
+class Query(Lags, Findings, RetentionRules, WaitQueries):
     @strawberry.field(description="One run.")
     async def execution(self, info: Info, id: strawberry.ID, at_least: AtLeast = None) -> Execution | None:
         tenant = info.context.caller.must("execution:read")
@@ -64,7 +66,7 @@ class Query(Lags, Findings, RetentionRules):
 
 
 @strawberry.type
-class Mutation(Starting, Forking, Retaining):
+class Mutation(Starting, Forking, Retaining, Control, Waits):
     pass
 
 

@@ -1,7 +1,7 @@
 """Runs as the graph shows them, and what other subgraphs own of them."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
@@ -14,14 +14,15 @@ from resolvers.connections import Connection, Page, connection, sized
 from resolvers.ids import parse_id
 from resolvers.scalars import JSON, DateTime
 from subgraphs.engine.step import Reply
-from subgraphs.execution import lists, measures, positions, queries
+from subgraphs.execution import lists, measures, positions, queries, standing
 from subgraphs.execution.desk import TenantDesk
 from subgraphs.execution.domain import Filter, Head
 from subgraphs.execution.limits.why import Why
 from subgraphs.execution.schema.moments import Past
-from subgraphs.execution.schema.statuses import ExecutionMode, ExecutionStatus
+from subgraphs.execution.schema.statuses import ExecutionMode, ExecutionStatus, WaitKind
 from subgraphs.execution.schema.steps import ExecutionError, Step
 from subgraphs.execution.schema.waiting import Waits
+from subgraphs.execution.waits import Delegation, OpenWait, approvers
 from subgraphs.execution.watching import Watching
 from subgraphs.platform.database import Database
 from subgraphs.platform.domain import Caller
@@ -38,6 +39,8 @@ class Context:
     heads: DataLoader[UUID, Head | None]
     details: DataLoader[UUID, queries.Detail | None]
     whys: DataLoader[UUID, Why | None]
+    waits: DataLoader[UUID, list[OpenWait] | None]
+    delegations: DataLoader[standing.Place, list[Delegation] | None]
 
     def at_desk(self) -> TenantDesk:
         self.caller.signed_in()
@@ -112,6 +115,58 @@ class ExecutionReply:
         )
 
 
+@strawberry.type(description="An approver let another decide as well.")
+class ApprovalDelegation:
+    by: User = strawberry.field(description="Who delegated.")
+    approver: str = strawberry.field(description="Who may decide as well: a user's id.")
+    at: DateTime = strawberry.field(description="When.")
+
+
+@strawberry.type(description="A step that waits for an answer.")
+class ExecutionWait:
+    node: str = strawberry.field(description="The key of the step.")
+    attempt: int = strawberry.field(description="Which attempt at the step waits.")
+    kind: WaitKind = strawberry.field(description="For what.")
+    name: str = strawberry.field(description="The signal's name, the event's type, or a title.")
+    since: DateTime = strawberry.field(description="When it began to wait.")
+    until: DateTime | None = strawberry.field(description="Its deadline, if it has one.")
+    detail: JSON = strawberry.field(description="What else its node says of it.")
+    wait: strawberry.Private[OpenWait]
+
+    @strawberry.field(description="The run that waits.")
+    async def execution(self, info: Info) -> "Execution | None":
+        found = await info.context.heads.load(self.wait.run)
+        return Execution.of(found) if found is not None else None
+
+    @sized(at_most=2, description="To whom the decision was delegated.")
+    async def delegations(self, info: Info) -> list[ApprovalDelegation] | None:
+        found = await info.context.delegations.load((self.wait.run, self.wait.step)) or []
+        return [
+            ApprovalDelegation(by=User(id=strawberry.ID(str(each.by))), approver=each.approver, at=each.at)
+            for each in found
+            if each.attempt == self.wait.attempt
+        ]
+
+    @sized(at_most=5, description="Who may decide now, escalation included: user ids or mail addresses.")
+    async def approvers(self, info: Info) -> list[str] | None:
+        found = await info.context.delegations.load((self.wait.run, self.wait.step)) or []
+        delegated = {each.approver for each in found if each.attempt == self.wait.attempt}
+        return sorted(approvers(self.wait, delegated, datetime.now(UTC)))
+
+    @classmethod
+    def of(cls, wait: OpenWait) -> Self:
+        return cls(
+            node=wait.step,
+            attempt=wait.attempt,
+            kind=WaitKind(wait.kind),
+            name=wait.name,
+            since=wait.since,
+            until=wait.until,
+            detail=JSON(wait.detail),
+            wait=wait,
+        )
+
+
 @strawberry.federation.type(keys=["id"], description="One run of a workflow.")
 class Execution(Past, Waits):
     id: strawberry.ID = strawberry.field(description="Opaque; ordered by time.")
@@ -130,6 +185,7 @@ class Execution(Past, Waits):
     workflow: Workflow | None = strawberry.field(description="The workflow it runs.")
     started_by: User | None = strawberry.field(description="Who started it; nothing for a webhook.")
     rerun_of_id: strawberry.Private[UUID | None]
+    parent_id: strawberry.Private[UUID | None]
 
     @strawberry.field(description="The run it repeats.")
     async def rerun_of(self, info: Info) -> "Execution | None":
@@ -137,6 +193,26 @@ class Execution(Past, Waits):
             return None
         found = await info.context.heads.load(self.rerun_of_id)
         return Execution.of(found) if found is not None else None
+
+    @sized(at_most=5, description="The answers it waits for.")
+    async def waits(self, info: Info) -> list[ExecutionWait] | None:
+        return [ExecutionWait.of(wait) for wait in await info.context.waits.load(self.key) or []]
+
+    @strawberry.field(description="The run that started it, if one did.")
+    async def parent(self, info: Info) -> "Execution | None":
+        if self.parent_id is None:
+            return None
+        found = await info.context.heads.load(self.parent_id)
+        return Execution.of(found) if found is not None else None
+
+    @connection(description="The runs it started, newest first.")
+    async def children(self, info: Info, first: int = 20, after: str | None = None) -> Connection["Execution"] | None:
+        tenant = info.context.caller.must("execution:read")
+        page = Page.of(first, after)
+        last = parse_id(page.after[0], "after") if page.after is not None else None
+        async with info.context.database.read(tenant) as reading:
+            rows = await standing.children(reading, self.key, page.limit, last)
+        return Connection.of(page, rows, node=Execution.of, key=lambda head: [str(head.id)])
 
     @sized(at_most=20, weight=2, description="Every node of the definition, in the order they began.")
     async def steps(self, info: Info) -> list[Step] | None:
@@ -183,6 +259,7 @@ class Execution(Past, Waits):
             workflow=Workflow(id=strawberry.ID(str(head.workflow))) if head.workflow is not None else None,
             started_by=User(id=strawberry.ID(str(head.started_by))) if head.started_by is not None else None,
             rerun_of_id=head.rerun_of,
+            parent_id=head.parent,
             key=head.id,
         )
 

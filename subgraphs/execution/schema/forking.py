@@ -72,7 +72,7 @@ class Forking:
             desk,
             origin=origin,
             head=head,
-            edits=_edits(input.edits or []),
+            edits=edited(input.edits or []),
             effects=str(input.effects.value),
             release=input.release,
             key=input.idempotency_key,
@@ -80,7 +80,8 @@ class Forking:
         return Execution.of(made)
 
 
-def _edits(given: list[ForkEditInput]) -> commands.Edits:
+def edited(given: list[ForkEditInput]) -> commands.Edits:
+    """Edits by step and port."""
     if len(given) > MOST_EDITS:
         raise Wrong(f"At most {MOST_EDITS} outputs are edited at once.", code="edits_many", field="edits")
     found: dict[str, dict[str, list[dict[str, object]]]] = {}

@@ -9,6 +9,7 @@ from resolvers.problems import AsData, Conflict, Forbidden, Invalid, Missing, Un
 from resolvers.scalars import JSON
 from subgraphs.execution import commands
 from subgraphs.execution.schema.executions import Execution, Info
+from subgraphs.execution.schema.forking import ForkEditInput, edited
 
 
 @strawberry.input(description="A start of a published workflow.")
@@ -32,6 +33,16 @@ class CancelExecutionInput:
 class RerunExecutionInput:
     execution_id: strawberry.ID = strawberry.field(description="The run to repeat; it stays as it is.")
     idempotency_key: str | None = strawberry.field(default=None, description="The same key gives the same new run.")
+    from_failed: bool = strawberry.field(
+        default=False, description="Only from the step on that failed; what had succeeded before is kept."
+    )
+    edits: list[ForkEditInput] | None = strawberry.field(
+        default=None, description="With `fromFailed`: steps that put out something else than they did."
+    )
+    release: int | None = strawberry.field(
+        default=None,
+        description="With `fromFailed`: go on by this release of the workflow, such as one that is mended.",
+    )
 
 
 StartExecutionResult = Annotated[
@@ -70,8 +81,21 @@ class Starting:
         head = await commands.cancel(info.context.caller, info.context.at_desk(), id=run, reason=input.reason)
         return Execution.of(head)
 
-    @strawberry.mutation(extensions=[AsData()], description="Runs the same again: definition, trigger and items.")
+    @strawberry.mutation(
+        extensions=[AsData()],
+        description="Runs the same again as a new run: definition, trigger and items; or goes on from where it failed.",
+    )
     async def rerun_execution(self, info: Info, input: RerunExecutionInput) -> RerunExecutionResult | None:
-        run = parse_id(input.execution_id, "executionId")
-        head = await commands.rerun(info.context.caller, info.context.at_desk(), id=run, key=input.idempotency_key)
+        caller, desk, run = info.context.caller, info.context.at_desk(), parse_id(input.execution_id, "executionId")
+        if not input.from_failed and not input.edits and input.release is None:
+            return Execution.of(await commands.rerun(caller, desk, id=run, key=input.idempotency_key))
+        head = await commands.mend(
+            caller,
+            desk,
+            id=run,
+            failed=input.from_failed,
+            edits=edited(input.edits or []),
+            release=input.release,
+            key=input.idempotency_key,
+        )
         return Execution.of(head)

@@ -26,6 +26,18 @@ class ExecutionMode(enum.Enum):
     WEBHOOK = strawberry.enum_value("webhook", description="A call to one of the workflow's URLs.")
     MANUAL = strawberry.enum_value("manual", description="startExecution.")
     DRAFT = strawberry.enum_value("draft", description="A run of the draft as it stood then.")
+    CHILD = strawberry.enum_value("child", description="A step of another run; see `parent`.")
+    ERROR = strawberry.enum_value("error", description="The failure of another run, whose error workflow it is.")
+
+
+@strawberry.enum(description="What a step waits for. A wait for a moment alone is not listed: see the step's `until`.")
+class WaitKind(enum.Enum):
+    SIGNAL = strawberry.enum_value("signal", description="A signal of a name: signalExecution.")
+    EVENT = strawberry.enum_value("event", description="An event of a type that meets a condition: sendEvent.")
+    APPROVAL = strawberry.enum_value("approval", description="A decision: answerApproval, or its link.")
+    FORM = strawberry.enum_value("form", description="Somebody who fills in a form: its link, or answerWait.")
+    WEBHOOK = strawberry.enum_value("webhook", description="A call to a URL that is good for it alone.")
+    CHILD = strawberry.enum_value("child", description="The end of another run.")
 
 
 def kind(info: strawberry.Info[Any, Any], name: str) -> Any:

@@ -224,6 +224,23 @@ def test_a_way_out_by_timeout_without_a_timeout_is_warned_of() -> None:
     assert codes(value(timeout="P1D")) == []
 
 
+@pytest.mark.shows("WF-22", "WF-12")
+def test_only_nodes_that_somebody_answers_by_a_link_have_one() -> None:
+    def value(name: str) -> Any:
+        tell = items("tell", f"Decide here: {{{{ execution.links.{name} }}}}")
+        return document([START, tell, node("ask", "approval")], [edge("start", "tell"), edge("tell", "ask")])
+
+    assert codes(value("ask")) == []
+    for name in ("start", "nobody"):
+        (fault,) = validate(value(name), CATALOGUE)
+        assert (fault.code, fault.node, fault.pointer) == (
+            "reference.no_link",
+            "tell",
+            "/nodes/1/parameters/fields/x",
+        )
+        assert fault.next_step == "Links have ask."
+
+
 @pytest.mark.shows("WF-12")
 @pytest.mark.parametrize(
     ("settings", "code", "place"),

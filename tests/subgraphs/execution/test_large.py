@@ -89,3 +89,16 @@ async def test_the_limit_is_exact(world: World, size: int, inline: bool) -> None
     data = await live._checked(unit, b"y" * size, world.ground.objects, 1000)
     assert (data == b"y" * size) == inline
     assert bool(unit.rows) != inline
+
+
+async def test_a_step_that_puts_out_more_than_is_kept_fails_typed_and_the_run_keeps_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.ground.ports["execution"], "most", 1_000_000)
+    big = ("b:set", {"big": BIG}, {"onError": "output"})
+    graph = definition("a:manual", big, "after:set", edges="a>b b.error>after")
+    run = await world.finished((await world.start(await world.release(graph), input={"n": 1}))["id"])
+    assert run["status"] == "SUCCEEDED"
+    error = run["steps"][2]["input"]["main"][0]["error"]
+    assert (error["code"], error["kind"], error["detail"]["limit"]) == ("step.output_too_large", "limit", 1_000_000)
+    assert run["steps"][0]["output"] == {"main": [{"n": 1}]}

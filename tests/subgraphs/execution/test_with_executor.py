@@ -24,7 +24,7 @@ def types() -> dict[str, dict[str, Any]]:
     found = {}
     for (name, version), node in catalogue().items():
         manifest = node.manifest.json()
-        kept = ("effect", "trigger", "inputs", "outputs", "timeout")
+        kept = ("effect", "effects", "probes", "trigger", "inputs", "outputs", "timeout")
         found[f"{name}@{version}"] = {key: manifest[key] for key in kept if key in manifest}
     return found
 

@@ -26,7 +26,12 @@ TYPES: dict[str, dict[str, Any]] = {
     "core.wait@1": {"effect": "pure"},
     "core.respond@1": {"effect": "pure"},
     "core.call@1": {"effect": "keyed"},
+    "core.unsafe@1": {"effect": "unsafe"},
+    "core.error@1": {"effect": "pure", "trigger": True},
+    **{f"core.{kind}@1": {"effect": "pure"} for kind in ("signal", "event", "approval", "form", "callback", "child")},
 }
+HOLDING = {f"core.{kind}" for kind in ("signal", "event", "approval", "form", "callback", "child")}
+WAITS = {"core.callback": "webhook"}
 
 
 def definition(*nodes: Any, edges: str = "", **more: Any) -> dict[str, Any]:
@@ -55,7 +60,8 @@ def definition(*nodes: Any, edges: str = "", **more: Any) -> dict[str, Any]:
 
 @dataclass
 class SmallExecutor:
-    """`set` merges its parameters into each item, `wait` waits, `respond` replies, `call` does what the test says."""
+    """`set` merges its parameters into each item, `wait` waits, `respond` replies, `call` and `unsafe` do what a test
+    says; `signal`, `event`, `approval`, `form`, `callback`, `child` wait as `name` and `detail` say."""
 
     requests: list[StepRequest] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
@@ -74,6 +80,10 @@ class SmallExecutor:
         if request.type == "core.wait":
             until = request.now + timedelta(seconds=request.parameters["seconds"])
             return StepOutcome(wait=Wait(until))
+        if request.type in HOLDING:
+            kind = WAITS.get(request.type, request.type.partition(".")[2])
+            name, detail = request.parameters.get("name", ""), request.parameters.get("detail", {})
+            return StepOutcome(wait=Wait(None, kind, name, detail))
         if request.type == "core.respond":
             return StepOutcome(outputs={"main": items}, reply=Reply(201, {"x-a": "b"}, items[0].json))
         if request.node in self.outputs:
@@ -89,7 +99,7 @@ class SmallExecutor:
         self.requests.append(request)
         if self.watch is not None:
             await self.watch(request)
-        if request.type != "core.call":
+        if request.type not in {"core.call", "core.unsafe"}:
             return self.run_pure(request)
         try:
             if request.node in self.gates:
