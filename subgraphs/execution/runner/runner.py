@@ -45,6 +45,7 @@ BATCH = 100
 CUT_OFF = 10_000  # runs given up with bodies under way that are remembered
 PLACES = 256  # bodies at the same time, unless somebody says otherwise
 AGAIN = 0.5  # seconds before a run is read again after its commit failed
+STUMBLED = 5.0  # the same after a fault of ours, which may come again
 Told = Callable[[Run, int, Sequence[Event]], None]
 
 
@@ -221,6 +222,9 @@ class Runner:
                     break
                 if not await self._commit(live):
                     return
+        except Exception:  # a run's boundary: it is read again, since nothing in memory is trusted over the journal
+            log.exception("pump_failed", execution=str(live.run.id))
+            self._again(live, STUMBLED)
         finally:
             live.pump = None
         if not live.gone:
