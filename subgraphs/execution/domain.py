@@ -183,6 +183,11 @@ def moment(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
+def journal_time(at: datetime) -> int:
+    """The other way round; may be a microsecond off."""
+    return round(at.timestamp() * 1_000_000)
+
+
 def recent(ids: Iterable[UUID], at: float) -> bool:
     """Whether one of these ids was made within the last seconds before `at` (epoch): its run may be about to begin."""
     return any(abs(at - (each.int >> 80) / 1000) < RECENT for each in ids)

@@ -13,7 +13,8 @@ from starlette.routing import Route
 from resolvers.entities import loader
 from subgraphs.engine.run import Event, Finished, Run, Started, replay
 from subgraphs.engine.step import Executor
-from subgraphs.execution import consumers, events, hearing, queries, reasons, standing
+from subgraphs.execution import bulk, consumers, events, hearing, queries, reasons, standing
+from subgraphs.execution.bulk import Bulk
 from subgraphs.execution.desk import TOPIC, TenantDesk
 from subgraphs.execution.domain import Head
 from subgraphs.execution.door import Door, Links
@@ -68,6 +69,7 @@ class Service:
         self.keeper = wiring.keeper(ground, self.runner.clock, self._woken)
         self.watching = Watching(self.loading, lambda run: run in self.runner.runs)
         self.retention = Retention(ground.database, ground.leases, self.loading)
+        self.bulk = Bulk(ground.database, ground.leases, self.retention)
         self.invariants = Invariants(
             ground.database, ground.leases, self.loading, lambda: self.runner.runs, ground.telemetry.metrics.registry
         )
@@ -82,6 +84,7 @@ class Service:
         ground.bus.prepare(Preparation(self.runner, self.loading, entrance.place))
         ground.bus.listen([events.FINISHED], self._ended)
         ground.bus.on_wake(TOPIC, self._woken)
+        ground.bus.on_wake(bulk.TOPIC, self.bulk.wake)
         ground.on_drain.append(self._drain)
         consumers.register(ground.bus, ground.objects)
         hearing.register(ground.bus)
@@ -112,6 +115,7 @@ class Service:
         self.watching.start()
         self.invariants.start()
         self.retention.start()
+        self.bulk.start()
 
     def _drain(self) -> None:
         """The process was told to end: partitions go back as their last bodies end."""
@@ -122,6 +126,7 @@ class Service:
         await self.watching.stop()
         await self.invariants.stop()
         await self.retention.stop()
+        await self.bulk.stop()
         await self.runner.drain(GRACE)
         if self._sweep is not None:
             await self._sweep.stop()
@@ -193,6 +198,7 @@ def build(ground: Ground) -> Subgraph:
     ground.ports["keeper"] = service.keeper
     ground.ports["invariants"] = service.invariants
     ground.ports["retention"] = service.retention
+    ground.ports["bulk"] = service.bulk
     door = Door(service.links, Taking(ground.database, service.folded))
     routes = [Route("/resume/{token}", door)]
     return Subgraph("execution", schema, service.context, routes=[*routes], start=service.start, stop=service.stop)

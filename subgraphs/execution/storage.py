@@ -328,7 +328,7 @@ select release from execution.release where tenant = $1 and workflow = $2 order 
 """
 AT_ONCE = 500  # due timers and letters of one look
 DUE = f"""
-select tenant, run, name, clock_timestamp() as now from execution.timer
+select tenant, run, name, due from execution.timer
 where part = any($1::smallint[]) and due <= clock_timestamp() order by due limit {AT_ONCE}
 """  # noqa: S608
 MAIL = f"""

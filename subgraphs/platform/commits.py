@@ -9,16 +9,26 @@ from uuid import UUID
 
 import asyncpg
 
-from subgraphs.platform.domain import Event
+from subgraphs.platform.domain import Event, Limited
 from subgraphs.platform.flush import Ingress, Unit
 
 
-class Unavailable(Exception):
-    """The database cannot be reached; nothing of this commit was stored."""
+class Unavailable(Limited):
+    """The database cannot be reached, or cannot store now; nothing of this commit was stored."""
+
+    default_code, default_next_step = "database_unavailable", "Nothing was stored. Send it again in a moment."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=1.0)
 
 
-class OutcomeUnknown(Exception):
+class OutcomeUnknown(Limited):
     """The connection broke during the commit and the database stayed away: it may or may not have been stored."""
+
+    default_code, default_next_step = "outcome_unknown", "Look whether it was stored, or send it under the same key."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=1.0)
 
 
 PASSING = frozenset({"25", "40", "53", "55", "57", "58"})
@@ -66,6 +76,8 @@ class Entry:
     """Whether the events of its ingress were dispatched already."""
     announced: set[UUID] = field(default_factory=set)
     """Units whose events were."""
+    over: bool = False
+    """Whether what became of it is known, and its units are settled. Its caller may have been told before."""
 
     def all_units(self) -> list[Unit]:
         return [*self.units, *(prepared.unit for prepared in self.prepared)]

@@ -6,19 +6,24 @@ row-level security, forced on every table, whose policies read the setting `app.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
 from sqlalchemy import ColumnElement, CursorResult, Executable, RowMapping, text, true
+from sqlalchemy.event import listen
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from subgraphs.platform import eventlog
 from subgraphs.platform.domain import Event
+from subgraphs.platform.reach import Reach
 
 if TYPE_CHECKING:
     from subgraphs.platform.settings import Settings
@@ -145,6 +150,12 @@ STORE = text(
 NOTIFY = text("select pg_notify(:channel, :payload)")
 
 
+def _still_open(adapted: Any, _record: object, _proxy: object) -> None:
+    """Has the pool take another connection when the server ended this one while it lay there."""
+    if adapted.driver_connection.is_closed():
+        raise DisconnectionError
+
+
 class Database:
     """Pools and transactions of one process.
 
@@ -162,39 +173,63 @@ class Database:
         """Names this process in wake-ups, so that it does not wake itself."""
         self.has_peers: Callable[[], bool] = lambda: True
         self.after_commit: list[AfterCommit] = []
+        self.reach = Reach(partial(self._connected, "lf_engine", "linkflow reach", 2.0))
 
     async def open(self) -> None:
-        dsn = self.settings.dsn("lf_api")
         self.api = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: asyncpg.connect(dsn, server_settings={"application_name": "linkflow api"}),
+            async_creator=partial(self._connected, "lf_api", "linkflow api", 2.0),
             pool_size=self.settings.database_pool,
             max_overflow=0,
             pool_timeout=10,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
         )
+        listen(self.api.sync_engine, "checkout", _still_open)
         self.reads = self.api.execution_options(isolation_level="AUTOCOMMIT")
         self.engine = await self.pool("linkflow engine", self.settings.database_pool)
+        self.reach.changed.append(self._reached)
+        self.reach.open()
+
+    def _reached(self, ok: bool) -> None:
+        """Back again: what the pool kept from before is of no use."""
+        if ok:
+            self._renewing = asyncio.create_task(self.api.dispose(), name="renew")
+
+    async def _connected(self, role: str, name: str, patience: float) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            self.settings.dsn(role), timeout=patience, server_settings={"application_name": name}
+        )
+        return self.reach.watch(connection)
+
+    async def _watch(self, connection: asyncpg.Connection) -> None:
+        self.reach.watch(connection)
 
     async def pool(self, name: str, most: int) -> asyncpg.Pool:
         """Connections of role lf_engine, at most so many; `name` is what the server's lists show."""
         return await asyncpg.create_pool(
-            self.settings.dsn("lf_engine"), min_size=1, max_size=most, server_settings={"application_name": name}
+            self.settings.dsn("lf_engine"),
+            min_size=1,
+            max_size=most,
+            timeout=5,
+            init=self._watch,
+            server_settings={"application_name": name},
         )
 
     async def connect(
         self, role: str, name: str, *, statement_cache_size: int = 100, **server_settings: str
     ) -> asyncpg.Connection:
         """A connection of its own, outside the pools: for sessions that mean something (locks, notifications)."""
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self.settings.dsn(role),
             timeout=5,
             statement_cache_size=statement_cache_size,
             server_settings={"application_name": name, **server_settings},
         )
+        return self.reach.watch(connection)
 
     async def close(self) -> None:
+        await self.reach.close()
         await self.engine.close()
         await self.api.dispose()
 
@@ -205,12 +240,18 @@ class Database:
         Begin and tenant travel together as one simple query, past SQLAlchemy's own transactions (0.4 ms a read).
         """
         bound = f"; select set_config('app.tenant', '{tenant}', true)" if tenant is not None else ""
+        with self.reach:
+            async with self._read(bound) as connection:
+                yield Reading(connection, tenant, self.settings.tenant_filter)
+
+    @asynccontextmanager
+    async def _read(self, bound: str) -> AsyncIterator[AsyncConnection]:
         async with self.reads.connect() as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None  # noqa: S101 - it was just connected
             try:
                 await driver.execute(f"begin read only{bound}")
-                yield Reading(connection, tenant, self.settings.tenant_filter)
+                yield connection
                 await driver.execute("commit")
             except Exception:
                 if driver.is_closed():
@@ -227,12 +268,13 @@ class Database:
     @asynccontextmanager
     async def write(self, tenant: UUID | None) -> AsyncIterator[Transaction]:
         """A transaction as lf_api: commits at the end of the block, rolls back when it raises."""
-        async with self.api.begin() as connection:
-            if tenant is not None:
-                await connection.execute(SET_TENANT, {"tenant": str(tenant)})
-            transaction = Transaction(connection, tenant, self.settings.tenant_filter)
-            yield transaction
-            xid = await self._store(connection, transaction)
+        with self.reach:
+            async with self.api.begin() as connection:
+                if tenant is not None:
+                    await connection.execute(SET_TENANT, {"tenant": str(tenant)})
+                transaction = Transaction(connection, tenant, self.settings.tenant_filter)
+                yield transaction
+                xid = await self._store(connection, transaction)
         if transaction.events or transaction.wakes:
             published = Published(xid, transaction.events, transaction.wakes)
             for hook in self.after_commit:

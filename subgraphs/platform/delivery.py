@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from subgraphs.platform import cursors, eventlog
+from subgraphs.platform.commits import Unavailable
 from subgraphs.platform.database import Database, Transaction
 from subgraphs.platform.domain import Event
 
@@ -61,6 +62,7 @@ def unreachable(error: BaseException) -> bool:
             OSError,
             NoConnection,
             NotOwned,
+            Unavailable,
             asyncpg.InterfaceError,
             asyncpg.PostgresConnectionError,
             asyncpg.OperatorInterventionError,

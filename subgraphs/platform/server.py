@@ -109,6 +109,7 @@ def ground_of(settings: Settings) -> Ground:
     database = Database(settings)
     writer = Writer(database, settings)
     leases = Leases(database, writer, settings)
+    database.reach.changed.append(writer.reach)
     return Ground(
         settings=settings,
         database=database,

@@ -85,7 +85,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._xid = 0
         self._since = 0
-        self._closing = False
+        self._closing = self._away = False
+        self._flying: Sequence[Entry] = ()
 
     def register(self, table: Table) -> None:
         """Makes a table writable. Registering the same table again is fine, another shape under its name is not."""
@@ -114,8 +115,8 @@ class Writer:
         that is cancelled while waiting does not stop the flush.
         """
         async with self._room:
-            if self._closing:
-                raise Unavailable("The writer is closed.")
+            if self._closing or (self._away and ingress is not None):
+                raise Unavailable("The database cannot be reached.")
             entry = Entry(ingress, units, [], asyncio.get_running_loop().create_future(), size_of(ingress, units))
             if ingress is not None and self.prepare is not None:
                 for event in ingress.events:
@@ -126,6 +127,19 @@ class Writer:
             self._waiting.append(entry)
             self._wake.set()
             return await asyncio.shield(entry.done)
+
+    def reach(self, ok: bool) -> None:
+        """Told when the database has gone away, and when it is back. Whoever has somebody waiting is answered at once;
+        the runner's units go on waiting."""
+        self._away = not ok
+        if ok:
+            return
+        for entry in self._flying:
+            if entry.ingress is not None and not entry.done.done():
+                entry.done.set_exception(OutcomeUnknown("The database went away during the commit."))
+        refused = [entry for entry in self._waiting if entry.ingress is not None]
+        self._waiting = deque(entry for entry in self._waiting if entry.ingress is None)
+        self._abandon(refused, Unavailable("The database cannot be reached."))
 
     def disconnect(self) -> None:
         """Drops the connection, for one who found that its lease on life is over; the writer comes back by itself."""
@@ -165,7 +179,7 @@ class Writer:
         return taken
 
     async def _flush(self, entries: list[Entry]) -> None:
-        self._since = self._xid
+        self._since, self._flying = self._xid, entries
         try:
             await self._store(entries)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is given to the caller whose rows cause it
@@ -250,7 +264,7 @@ class Writer:
             self.dispatch(xid, events, frozenset(started))
 
     def _answer(self, entry: Entry) -> None:
-        self.committed += 1
+        self.committed, entry.over = self.committed + 1, True
         if entry.done.done():
             return
         missing = (unit.id for unit in entry.units if unit.id not in entry.written and unit.id not in entry.failed)
@@ -325,7 +339,7 @@ class Writer:
         since, unsettled, began = self._since, list(entries), time.monotonic()
         while True:
             self._drop()
-            unsettled = [entry for entry in unsettled if not entry.done.done()]
+            unsettled = [entry for entry in unsettled if not entry.over]
             try:
                 await self._connect()
                 await self._resolve(unsettled, since)
@@ -352,14 +366,8 @@ class Writer:
         for entry in entries:
             for unit in entry.all_units():
                 head = self.tables[unit.head_table].name
-                found = await self.database.engine.fetchval(
-                    LANDED.format(head=head),
-                    unit.tenant,
-                    unit.id,
-                    unit.version,
-                    unit.epoch,
-                )
-                if found:
+                place = (unit.tenant, unit.id, unit.version, unit.epoch)
+                if await self.database.engine.fetchval(LANDED.format(head=head), *place):
                     entry.written.add(unit.id)
             if entry.ingress is not None and not await self._logged(entry.ingress.events, since):
                 alone = part(entry.ingress)
@@ -376,16 +384,12 @@ class Writer:
     async def _logged(self, events: Sequence[Event], since: int) -> bool:
         if not events:
             return False
-        found = await self.database.engine.fetchval(
-            LOGGED,
-            events[0].partition,
-            str(since),
-            events[0].id,
-        )
-        return found is not None
+        place = (events[0].partition, str(since), events[0].id)
+        return await self.database.engine.fetchval(LOGGED, *place) is not None
 
     def _abandon(self, entries: Sequence[Entry], error: Exception) -> None:
         for entry in entries:
+            entry.over = True
             for prepared in entry.prepared:
                 prepared.settle(prepared.unit.id in entry.written)
             if not entry.done.done():

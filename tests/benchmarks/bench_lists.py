@@ -33,7 +33,6 @@ from tests.benchmarks.generated import fill, workflow
 SMALL = 10_000
 ROUNDS = 300
 BURSTS = 10
-UNGATED = {"LINKFLOW_REPLAY_GATE": "warn"}  # the runs made here have no journals to replay
 LIST = """query($filter: ExecutionFilter, $first: Int!, $after: String) {
   executions(filter: $filter, first: $first, after: $after) {
     edges { cursor node { id status mode workflowName release startedAt finishedAt durationMs error { code message }
@@ -138,10 +137,6 @@ async def served(settings: Settings, runs: int, stack: AsyncExitStack) -> Served
     stack.push_async_callback(admin.close)
     caller = Caller(uuid7(), uuid7(), uuid7(), "Bench", frozenset({"owner"}), ROLES["owner"])
     assert caller.tenant is not None
-    began = time.perf_counter()
-    await fill(admin, caller.tenant, runs)
-    await admin.execute("checkpoint")
-    print(f"lists.filled: {runs} runs in {time.perf_counter() - began:.1f} s", flush=True)
 
     def build(ground: Ground) -> Subgraph:
         ground.ports["executor"] = None
@@ -149,6 +144,10 @@ async def served(settings: Settings, runs: int, stack: AsyncExitStack) -> Served
 
     ground = await stack.enter_async_context(ground_opened(settings, [build]))
     await ground.ports["invariants"].stop()  # the runs made here have no journals
+    began = time.perf_counter()
+    await fill(admin, caller.tenant, runs)
+    await admin.execute("checkpoint")
+    print(f"lists.filled: {runs} runs in {time.perf_counter() - began:.1f} s", flush=True)
     return Served(ground.subgraphs[0], caller, admin)
 
 
@@ -162,7 +161,7 @@ async def run(folder: Path, server: Postgres, runs: int, only: list[str]) -> Non
             place = {
                 "LINKFLOW_HOME": str(folder / str(size)),
                 "LINKFLOW_DATABASE_URL": server.dsn(f"lists_{size}"),
-            } | UNGATED
+            }
             settings = Settings.load(place)
             settings.prepare()
             sides.append(await served(settings, size, stack))

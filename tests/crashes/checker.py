@@ -259,5 +259,6 @@ async def last_calls(rig: Rig, workflow: str = "whole", count: int = 5) -> None:
     for worker in rig.workers:
         for nth in range(count):
             run = await rig.sent(worker, workflow, f"last-{worker.pid}-{nth}", 10)
-            assert run is not None, f"call {nth} of {worker.pid} was refused after everything had healed"
+            told = worker.log.read_text()[-3000:] if run is None else ""
+            assert run is not None, f"call {nth} of {worker.pid} was refused after everything had healed: {told}"
     await rig.watch(len(rig.acknowledged), 40)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.crashes.database import Server, server_running, settings_on
 from tests.crashes.graphs import whole
 from tests.crashes.rig import Rig
 from tests.crashes.supervisor import Zygote, ledger_running, zygote_running
@@ -41,6 +42,13 @@ async def zygote() -> AsyncIterator[Zygote]:
         yield running
 
 
+@pytest.fixture
+async def server(scratch: Path) -> AsyncIterator[Server]:
+    """A database server of this test's own, behind a proxy."""
+    async with server_running(scratch) as running:
+        yield running
+
+
 Rigs = Callable[..., Awaitable[Rig]]
 
 
@@ -51,11 +59,17 @@ async def rigs(
     """`await rigs(workers=2, pause=0.02, **settings)`: a rig with a database and a ledger of its own."""
     made: list[Any] = []
 
-    async def make(*, workers: int = 2, pause: float = 0.02, load: bool = True, **changes: Any) -> Rig:
-        settings = await fresh_settings(**{"lease_seconds": 1, **changes})
+    async def make(
+        *, workers: int = 2, pause: float = 0.02, load: bool = True, server: Server | None = None, **changes: Any
+    ) -> Rig:
+        if server is not None:
+            settings = await settings_on(server, scratch)
+        else:
+            settings = await fresh_settings(**{"lease_seconds": 1, **changes})
         ledger = ledger_running(settings.home / "ledger.jsonl", pause)
         client = httpx.AsyncClient(limits=httpx.Limits(max_connections=400, max_keepalive_connections=0))
         rig = Rig(settings, zygote, await ledger.__aenter__(), client, chance)
+        rig.direct = server.direct if server is not None else ""
         living = asyncio.create_task(rig.live())
         made.append((rig, ledger, client, living))
         await asyncio.gather(*(rig.spawn() for _ in range(workers)))

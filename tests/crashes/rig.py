@@ -56,6 +56,8 @@ class Rig:
     """Liveness checks that failed in a process that was not killed or paused."""
     paused: set[int] = field(default_factory=set)
     environment: dict[str, str] = field(default_factory=dict)
+    direct: str = ""
+    """How to reach the database past a proxy."""
 
     # -- processes
 
@@ -119,7 +121,7 @@ class Rig:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[asyncpg.Connection]:
-        connection = await asyncpg.connect(self.settings.dsn("lf_admin"))
+        connection = await asyncpg.connect(self.direct or self.settings.dsn("lf_admin"))
         try:
             yield connection
         finally:

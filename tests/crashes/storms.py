@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +35,7 @@ class Storm:
             if not self.strikes():
                 return await function(target, *words, **named)
             self.failed += 1
+            print(json.dumps({"event": "storm", "call": name}), file=sys.stderr, flush=True)
             late, lost = self.chance.random() < 0.5, self.chance.random() < 0.2
             if late:
                 await function(target, *words, **named)

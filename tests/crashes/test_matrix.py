@@ -23,7 +23,7 @@ SPARED = {"before_drain"}
 """Points that are on no run's way; R08 passes them."""
 HITS = 8
 CHAINS = 2
-CELLS = 36
+CELLS = 24
 """Of the small size."""
 
 

@@ -17,6 +17,7 @@ RUN = "0192f0c1-2345-7abc-8def-0123456789ab"
 ROUTES = {
     "/hooks/abc": "/webhook/hooks/abc",
     "/hooks/abc/def?x=1": "/webhook/hooks/abc/def",
+    "/resume/abc": "/execution/resume/abc",
     f"/executions/{RUN}/status": f"/webhook/executions/{RUN}/status",
     "/oauth/token": "/auth/oauth/token",
     "/.well-known/jwks.json": "/auth/jwks",

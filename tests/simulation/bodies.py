@@ -46,7 +46,7 @@ class SimExecutor:
         return self._outcome(request, self.ledger.call(request))
 
     async def run(self, request: StepRequest) -> StepOutcome:
-        keyed = request.type.endswith(".keyed")
+        keyed = not request.type.endswith(".pure")
         if keyed:
             self.judge.began(request)
         call = self.ledger.call(request)

@@ -28,6 +28,7 @@ from subgraphs.engine.run import (
     decode,
     replay,
 )
+from subgraphs.engine.run.recovery import RECOVERIES
 from subgraphs.engine.step import StepRequest
 from subgraphs.execution import events as published
 from subgraphs.execution import storage
@@ -35,7 +36,7 @@ from subgraphs.execution.domain import CODES
 from subgraphs.platform.flush import Batch, Unit
 from tests.simulation.bodies import Ledger
 from tests.simulation.server import Server
-from tests.simulation.workload import TYPES, Expected, Flow, expected
+from tests.simulation.workload import LAST, TYPES, UNDO, Expected, Flow, expected
 
 FINAL = CODES["succeeded"]
 STATUSES = {code: status for status, code in CODES.items()}
@@ -65,6 +66,7 @@ class Judge:
         self.started: set[tuple[UUID, str, int]] = set()
         self.letters: dict[UUID, UUID] = {}
         self.plans: dict[UUID, Plan] = {}
+        self.deaths: Callable[[], int] = lambda: 0
         self.decided: dict[tuple[UUID, UUID, int], int] = {}
         server.watch = self.watch
 
@@ -109,7 +111,7 @@ class Judge:
                 self._timer(key, heads)
             elif name == storage.INBOX.name and row is None and key[1] in heads:
                 self.letters.pop(key[2], None)
-                if heads[key[1]][2][RUN_STATUS] < FINAL:
+                if heads[key[1]][2][RUN_STATUS] < FINAL and not self._ending(key[1]):
                     self.fault(f"letters: the letter to {key[1]} was taken and had no effect")
 
     def _fence(self, id: UUID, owner: UUID, row: tuple[Any, ...]) -> None:
@@ -125,8 +127,15 @@ class Judge:
         former = self.server.row(storage.TIMER.name, key)
         if former is None or former["due"] <= self.server.now():
             return
+        if self._ending(key[1]):
+            return
         if heads[key[1]][2][RUN_STATUS] < FINAL and key[2].startswith(("wait:", "retry:")):
             self.fault(f"timers: {key[2]} of {key[1]} fired {former['due'] - self.server.now()} early")
+
+    def _ending(self, run: UUID) -> bool:
+        """Whether the run's end takes more than a step: then it is not final at once when something ends it."""
+        flow = next((intent.flow for intent in self.intents if run in intent.asked), None)
+        return flow is not None and not {UNDO, LAST}.isdisjoint(flow.nodes)
 
     def began(self, request: StepRequest) -> None:
         """A body that reaches outside begins: the commit that says so is durable."""
@@ -200,6 +209,10 @@ class Judge:
         for node, count in Counter(node for event in events for node in _settled(event)).items():
             if count > 1:
                 self.fault(f"I2: {node} of {id} has {count} outcomes")
+        if any(isinstance(event, StepFailed) and event.error.code == "step.poison" for event in events):
+            if self.deaths() < RECOVERIES + 1:
+                self.fault(f"poison: a step of {id} was given up after {self.deaths()} deaths of processes")
+            return
         run = replay(Run.blank(id, head["tenant"], self._plan(intent.flow)), events)
         self._outcome(run, intent, events)
 
@@ -225,12 +238,15 @@ class Judge:
             elif run.status == "succeeded" and outputs is not None:
                 self.fault(f"I3: {node} of {run.id} should have run")
         self._effects(run, wanted)
+        self._endings(run, intent.flow)
         self._told(run, intent, events)
 
     def _effects(self, run: Run, wanted: Expected) -> None:
-        for node in run.plan.nodes:
-            sent = self.ledger.effects.get((run.id, node), [])
-            if sent and node not in wanted.effects:
+        here = {node: sent for (id, node), sent in self.ledger.effects.items() if id == run.id}
+        last = {node for node in here if node.partition("@")[0] in {UNDO, LAST}}
+        for node in sorted({*here, *wanted.effects}):
+            sent = here.get(node, [])
+            if sent and node not in wanted.effects and node not in last:
                 self.fault(f"I4: {node} of {run.id} had an effect it must not have")
             if not sent and node in wanted.effects and run.status == "succeeded":
                 self.fault(f"I4: the effect of {node} of {run.id} is missing")
@@ -240,6 +256,16 @@ class Judge:
                 self.fault(f"I4: {node} of {run.id} sent other data under the same key")
             if len({attempt for _, attempt, _ in sent}) < len(sent):
                 self.fault(f"I5: one attempt at {node} of {run.id} had its effect twice")
+
+    def _endings(self, run: Run, flow: Flow) -> None:
+        """What was done is undone once where a run did not succeed, and never where it did; the last section ran."""
+        undone = [node for node in flow.nodes if flow.nodes[node].get("settings", {}).get("compensate")]
+        did = [node for node in undone if (step := run.steps.get(node)) is not None and step.status == "succeeded"]
+        sent = [node for id, node in self.ledger.effects if id == run.id and node.partition("@")[0] == UNDO]
+        if len(sent) != (len(did) if run.status != "succeeded" else 0):
+            self.fault(f"undo: {run.id} is {run.status}, did {did} and undid {sent}")
+        if LAST in flow.nodes and (run.id, LAST) not in self.ledger.effects:
+            self.fault(f"finally: the last section of {run.id} did not run")
 
     def _told(self, run: Run, intent: Intent, events: list[Event]) -> None:
         replies = sum(isinstance(event, Replied) for event in events)

@@ -106,6 +106,12 @@ def timer_early(world: Any, change: Change) -> None:
 
 
 @plant
+def timer_by_its_name_alone(world: Any, change: Change) -> None:
+    """A due row fires whatever timer the run has under that name by now."""
+    change(sweep, "journal_time", lambda due: int((world.clock() + 60) * 1_000_000))
+
+
+@plant
 def letter_deleted_first(world: Any, change: Change) -> None:
     """A letter is removed when it is read, before its effect is stored."""
     letters = store.SimStore.letters
@@ -276,6 +282,12 @@ def evicted_starts_adopted(world: Any, change: Change) -> None:
 def lost_runs_kept(world: Any, change: Change) -> None:
     """Who loses a partition lets its bodies go on and keeps its runs."""
     change(runner.Runner, "lost", lambda self, partition: None)
+
+
+@plant
+def every_cut_taken_for_a_death(world: Any, change: Change) -> None:
+    """A step is given up after four broken connections, as if it had killed four processes."""
+    change(runner.Runner, "_survived", lambda self, run: frozenset())
 
 
 @plant

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, Uuid
 from sqlalchemy import insert as insert_into
 
-from subgraphs.execution import consumers, events
+from subgraphs.execution import consumers, events, hearing
 from subgraphs.execution.desk import TOPIC
 from subgraphs.execution.runner import Preparation, Runner
 from subgraphs.execution.runner.loading import Loading, Plans
@@ -121,6 +121,7 @@ class Process(Owner):
         self.bus.prepare(Preparation(self.runner, lambda: self.loading))
         self.bus.on_wake(TOPIC, self._woken)
         consumers.register(self.bus, self.objects)
+        hearing.register(self.bus)
         self.bus.consume("sim.ears", [events.FINISHED], self._hear)
 
     def _woken(self, partition: int) -> None:

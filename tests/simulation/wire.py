@@ -45,6 +45,10 @@ class Wire:
         """After how long each copy of a notification arrives."""
         return (0.0,)
 
+    def dawdle(self) -> float:
+        """How long a reader takes over what it read."""
+        return 0.0
+
     def split(self) -> bool:
         """Whether a flush takes its transaction id some time before it commits."""
         return False

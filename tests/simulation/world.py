@@ -59,6 +59,7 @@ class Weather(Wire):
         self.unheard = pick((0.0, 0.1, 0.5, 1.0))
         self.doubled = pick((0.0, 0.2))
         self.splits = pick((0.0, 0.2))
+        self.sloth = pick((0.0, 0.0, 3.0))
         self.calm = False
 
     def delay(self) -> float:
@@ -74,6 +75,9 @@ class Weather(Wire):
         if drawn < self.broken:
             return "lost" if drawn < self.broken / 2 else "unanswered"
         return "refused" if drawn < self.broken + self.refused else "ok"
+
+    def dawdle(self) -> float:
+        return 0.0 if self.calm else self.random() * self.sloth
 
     def split(self) -> bool:
         return self.random() < self.splits
@@ -108,7 +112,8 @@ class World:
         self.judge = Judge(self.server, self.note)
         self.settings = settings(self.random)
         self.processes: list[Process] = []
-        self.made = 0
+        self.made = self.fallen = 0
+        self.judge.deaths = lambda: self.fallen
         self.heard = 0
         self.ids = Random(f"{seed}:ids")
         self.skewed = self.random.random() < 0.2
@@ -142,6 +147,7 @@ class World:
         if process.state == DEAD:
             return
         self.note("kill", process.name)
+        self.fallen += 1
         process.state = DEAD
         process.parked.clear()
         self.processes.remove(process)
@@ -155,6 +161,7 @@ class World:
     async def stop(self, process: Process, seconds: float) -> None:
         """As SIGSTOP and SIGCONT."""
         self.note("stop", process.name)
+        self.fallen += 1
         process.state = STOPPED
         await asyncio.sleep(seconds)
         if process.state == STOPPED:
@@ -210,6 +217,8 @@ class World:
 
     def _strike(self, kind: str, process: Process) -> None:
         random = self.random
+        if len(self.processes) > 1 and kind in {"cut", "down"}:
+            self.fallen += 1  # another may take its runs over, and cannot know that it lives
         if kind == "kill":
             self.kill(process, random.choice((0.05, 0.5, 3.0)) * random.random())
         elif kind == "stop":

@@ -106,9 +106,11 @@ class Fail(msgspec.Struct):
 
 
 class Recover(msgspec.Struct):
-    """A new owner took over: attempts that had begun are begun again, parked or given up, as their effect demands."""
+    """A new owner took over: attempts that had begun are begun again, parked or given up, as their effect demands.
+    `spared`: steps whose attempts were cut off though their process lives, which says nothing against them."""
 
     at: int
+    spared: frozenset[str] = frozenset()
 
 
 class Pause(msgspec.Struct):

@@ -115,11 +115,13 @@ class Forked(_Event, frozen=True, omit_defaults=True, kw_only=True, tag="forked.
 
 
 class StepStarted(_Event, frozen=True, omit_defaults=True, kw_only=True, tag="step.started.v1"):
-    """An attempt at a node whose body reaches outside may now begin. `recovered`: its predecessor was cut off."""
+    """An attempt at a node whose body reaches outside may now begin. `recovered`: its predecessor was cut off, and, if
+    `spared`, not because its process died: that lost the run or the database, and lives."""
 
     node: str
     attempt: int
     recovered: bool = False
+    spared: bool = False
 
 
 class StepSucceeded(_Event, frozen=True, omit_defaults=True, kw_only=True, tag="step.succeeded.v1"):

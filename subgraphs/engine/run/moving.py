@@ -19,7 +19,7 @@ def begin(run: Run, event: StepStarted) -> None:
     key = event.node
     step = run.steps[key]
     step.status, step.attempt = "running", event.attempt
-    step.recoveries += event.recovered
+    step.recoveries += event.recovered and not event.spared
     step.since = step.since or event.at
     run.ready.pop(key, None)
     if run.held:

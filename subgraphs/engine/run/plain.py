@@ -11,7 +11,7 @@ from subgraphs.engine.run import lineage
 from subgraphs.engine.run.ahead import Ahead
 from subgraphs.engine.run.commands import Complete
 from subgraphs.engine.run.ending import conclude
-from subgraphs.engine.run.events import Event, Replied, StepsSkipped, StepStarted, StepSucceeded
+from subgraphs.engine.run.events import Event, Replied, Started, StepsSkipped, StepStarted, StepSucceeded
 from subgraphs.engine.run.state import Run
 
 
@@ -31,26 +31,46 @@ def succeed(run: Run, command: Complete) -> list[Event]:
     events: list[Event] = [done]
     if outcome.reply is not None and run.reply is None:
         events.append(Replied(at=at, reply=outcome.reply, node=key))
-    ready, skipped = _spread(run, key, [port for port, items in outputs.items() if items])
+    left = onward(run, at, key, [port for port, items in outputs.items() if items], (), events)
+    if left <= 0:
+        _end(run, at, done, events, replied=outcome.reply is not None)
+    return events
+
+
+def begin(run: Run, at: int, started: Started, events: list[Event]) -> list[Event]:
+    """What follows when a run begins."""
+    trigger = started.trigger
+    idle = [root for root in run.plan.roots if root != trigger]
+    left = onward(run, at, trigger, ("main",) if started.items else (), idle, events)
+    if left <= 0:
+        _end(run, at, started, events, replied=False)
+    return events
+
+
+def _end(run: Run, at: int, cause: Started | StepSucceeded, events: list[Event], *, replied: bool) -> None:
+    ahead = Ahead(run, at, cause if isinstance(cause, Started) else None)
+    ahead.replied, ahead.cause, ahead.events = ahead.replied or replied, cause, events
+    conclude(ahead, "succeeded")
+
+
+def onward(run: Run, at: int, node: str, ports: Collection[str], idle: Collection[str], events: list[Event]) -> int:
+    """Adds what the settling of `node` sets free: skipped nodes, attempts that begin. How many are left to settle."""
+    ready, skipped = _spread(run, node, ports, idle)
     if skipped:
         events.append(StepsSkipped(at=at, nodes=tuple(skipped)))
     nodes = run.plan.nodes
     events.extend(StepStarted(at=at, node=each, attempt=1) for each in ready if not nodes[each].pure)
-    if run.left - 1 - len(skipped) <= 0:
-        ahead = Ahead(run, at)
-        ahead.replied, ahead.cause, ahead.events = ahead.replied or outcome.reply is not None, done, events
-        conclude(ahead, "succeeded")
-    return events
+    return run.left - 1 - len(skipped)
 
 
-def _spread(run: Run, node: str, ports: Collection[str]) -> tuple[list[str], list[str]]:
+def _spread(run: Run, node: str, ports: Collection[str], idle: Collection[str]) -> tuple[list[str], list[str]]:
     """(nodes made ready, nodes skipped) by the settling of `node`, whose `ports` brought items."""
     pending: dict[str, int] = {}
     fed: set[str] = set()
     ready: list[str] = []
-    skipped: list[str] = []
+    skipped: list[str] = list(idle)
     nodes, known = run.plan.nodes, run.pending
-    work: list[tuple[str, Collection[str]]] = [(node, ports)]
+    work: list[tuple[str, Collection[str]]] = [(node, ports), *((each, ()) for each in idle)]
     while work:
         source, alive = work.pop()
         for edge in nodes[source].outgoing:

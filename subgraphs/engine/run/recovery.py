@@ -19,7 +19,8 @@ def recover(run: Run, command: Recover) -> list[Event]:
     """A new owner has the run. Attempts whose effect may be repeated begin again, others wait to be settled; a step
     that took its process with it too often fails. What was ready to reach outside and had not begun begins now."""
     ahead = Ahead(run, command.at)
-    poisonous = [key for key in run.running if run.steps[key].recoveries >= RECOVERIES]
+    spared = command.spared
+    poisonous = [key for key in run.running if run.steps[key].recoveries >= RECOVERIES and key not in spared]
     for key in poisonous:
         error = StepError(
             "step.poison", f"The process died {RECOVERIES + 1} times while it ran this.", "infrastructure"
@@ -37,7 +38,8 @@ def recover(run: Run, command: Recover) -> list[Event]:
     if run.paused:
         return [*ahead.events, StepsHeld(at=command.at, nodes=tuple(again))] if again else ahead.events
     ahead.events += [
-        StepStarted(at=command.at, node=key, attempt=run.running[key] + 1, recovered=True) for key in again
+        StepStarted(at=command.at, node=key, attempt=run.running[key] + 1, recovered=True, spared=key in spared)
+        for key in again
     ]
     return [*ahead.events, *beginning(run, command.at, (key for key in run.ready if not ahead.lost(key)))]
 

@@ -112,9 +112,7 @@ def fail(ahead: Flow, failed: str, of: PlanNode, error: StepError) -> None:
     key, number = outside(name)
     node = ahead.run.node(key)
     loop, course = _rounds(node), _course(ahead, key)
-    opened = [each for each in _open(ahead.run, loop, place(name)) if each != failed]
-    if opened:
-        ahead.events.append(StepsCancelled(at=ahead.at, nodes=tuple(opened)))
+    _stop(ahead, [each for each in _open(ahead, loop, place(name)) if each != failed])
     course.failed += 1
     course.first = course.first or error
     course.open.discard(number)
@@ -157,8 +155,16 @@ def gathered(run: Run, key: str, course: Course) -> list[Item]:
 
 
 def _give_up(ahead: Flow, key: str, node: PlanNode, error: StepError) -> None:
+    loop = _rounds(node)
+    numbers = sorted(_course(ahead, key).open)
+    _stop(ahead, [each for number in numbers for each in _open(ahead, loop, place(inside(key, number)))])
     ahead.gone.add(key)
     ahead.fail(key, node, error, 1)
+
+
+def _stop(ahead: Flow, keys: list[str]) -> None:
+    if keys:
+        ahead.events.append(StepsCancelled(at=ahead.at, nodes=tuple(keys)))
 
 
 def lost(ahead: Flow, node: PlanNode, around: str) -> bool:
@@ -172,17 +178,19 @@ def lost(ahead: Flow, node: PlanNode, around: str) -> bool:
     return False
 
 
-def _open(run: Run, loop: Rounds, around: str) -> Iterator[str]:
+def _open(ahead: Flow, loop: Rounds, around: str) -> Iterator[str]:
     """The steps of a round that are not settled, those of loops inside it first."""
+    run = ahead.run
     for id in loop.body:
         key = id + around
         step = run.steps.get(key)
-        if step is None or step.status in SETTLED:
+        if step is None or step.status in SETTLED or key in ahead.gone or key in ahead.counts:
             continue
         inner = run.plan.nodes[id].rounds
         if inner is not None and key in run.loops:
             for number in run.loops[key].open:
-                yield from _open(run, inner, place(inside(key, number)))
+                if inside(key, number) not in ahead.gone:
+                    yield from _open(ahead, inner, place(inside(key, number)))
         yield key
 
 

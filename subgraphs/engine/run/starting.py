@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from subgraphs.engine.run import fork
+from subgraphs.engine.run import fork, plain
 from subgraphs.engine.run.ahead import Ahead
 from subgraphs.engine.run.commands import Admit, Given, Start
 from subgraphs.engine.run.ending import conclude
@@ -67,6 +67,8 @@ def made(given: Given) -> dict[str, Outputs]:
 
 
 def _begin(run: Run, at: int, started: Started, events: Sequence[Event]) -> list[Event]:
+    if run.plan.plain and not run.paused and not (started.given or started.until or started.only):
+        return plain.begin(run, at, started, list(events))
     ahead = Ahead(run, at, started)
     ahead.events.extend(events)
     plan, trigger = run.plan, started.trigger

@@ -42,8 +42,10 @@ log = structlog.get_logger("linkflow.execution")
 SLICE = 0.01  # seconds of pure steps before others get their turn
 KEEP = 2_000_000  # microseconds: a run whose next timer is farther away leaves memory
 BATCH = 100
+CUT_OFF = 10_000  # runs given up with bodies under way that are remembered
 PLACES = 256  # bodies at the same time, unless somebody says otherwise
 AGAIN = 0.5  # seconds before a run is read again after its commit failed
+STUMBLED = 5.0  # the same after a fault of ours, which may come again
 Told = Callable[[Run, int, Sequence[Event]], None]
 
 
@@ -75,6 +77,7 @@ class Runner:
         self._drained: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._reading: dict[UUID, asyncio.Event] = {}
+        self._cut_off: dict[UUID, dict[str, int]] = {}
 
     # Partitions come and go
 
@@ -145,7 +148,7 @@ class Runner:
             live.timers, live.tickets = dict(run.timers), tickets.wanted(run)
             live.waits = standing(run)
             live.yielding = self.draining
-            live.apply(Recover(at=self.clock.now()))
+            live.apply(Recover(at=self.clock.now(), spared=self._survived(run)))
 
     # One run moves
 
@@ -219,6 +222,9 @@ class Runner:
                     break
                 if not await self._commit(live):
                     return
+        except Exception:  # a run's boundary: it is read again, since nothing in memory is trusted over the journal
+            log.exception("pump_failed", execution=str(live.run.id))
+            self._again(live, STUMBLED)
         finally:
             live.pump = None
         if not live.gone:
@@ -333,6 +339,15 @@ class Runner:
             del self.runs[live.run.id]
         for _, task in live.bodies.values():
             task.cancel()
+        if live.bodies:
+            self._cut_off[live.run.id] = {node: attempt for node, (attempt, _) in live.bodies.items()}
+            while len(self._cut_off) > CUT_OFF:
+                del self._cut_off[next(iter(self._cut_off))]
+
+    def _survived(self, run: Run) -> frozenset[str]:
+        """Steps whose running attempts were ours, and were cut off without killing us."""
+        ours = self._cut_off.pop(run.id, {})
+        return frozenset(key for key, attempt in run.running.items() if ours.get(key) == attempt)
 
     def _again(self, live: Live, pause: float) -> None:
         """Forgets a run whose commit did not take, and reads it anew if it is still ours."""

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from subgraphs.engine.run import Command, Fire
+from subgraphs.execution.domain import journal_time
 from subgraphs.execution.limits.letters import admission
 from subgraphs.execution.runner import letters
 from subgraphs.execution.runner.runner import Runner
@@ -80,7 +81,8 @@ class Sweep:
             if live is None:
                 await self.store.over((row["tenant"], row["run"]), row["name"])
             else:
-                at = max(self.runner.clock.now(), live.run.timers.get(row["name"], 0))
+                # Not by what the run says is due: it may have set a timer of the same name anew since the row was read.
+                at = max(self.runner.clock.now(), journal_time(row["due"]) + 1)
                 self.runner.ask(live, Fire(at=at, timer=row["name"]))
         for live in found:
             self.runner.push(live)

@@ -11,6 +11,7 @@ from resolvers.ids import parse_id
 from resolvers.schema import federated
 from subgraphs.execution import positions
 from subgraphs.execution.domain import Filter
+from subgraphs.execution.schema.bulk import BulkOperations, Bulks
 from subgraphs.execution.schema.control import Control
 from subgraphs.execution.schema.executions import (
     Context,
@@ -42,7 +43,7 @@ AtLeast = Annotated[
 
 
 @strawberry.type
-class Query(Lags, Findings, RetentionRules, WaitQueries):
+class Query(Lags, Findings, RetentionRules, WaitQueries, BulkOperations):
     @strawberry.field(description="One run.")
     async def execution(self, info: Info, id: strawberry.ID, at_least: AtLeast = None) -> Execution | None:
         tenant = info.context.caller.must("execution:read")
@@ -66,7 +67,7 @@ class Query(Lags, Findings, RetentionRules, WaitQueries):
 
 
 @strawberry.type
-class Mutation(Starting, Forking, Retaining, Control, Waits):
+class Mutation(Starting, Forking, Retaining, Control, Waits, Bulks):
     pass
 
 

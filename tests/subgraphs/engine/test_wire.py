@@ -36,7 +36,8 @@ class Nodes(dict[str, Sequence[Item]]):
 
 
 def request(parameters: Any, inputs: Sequence[Item] = (), **nodes: Sequence[Item]) -> StepRequest:
-    execution = {"id": "e", "workflowId": None, "mode": "draft", "startedAt": MOMENT}
+    links = {"ask": "https://a.example/answers/1"}
+    execution = {"id": "e", "workflowId": None, "mode": "draft", "startedAt": MOMENT, "links": links}
     return StepRequest(
         tenant=UUID(int=1),
         execution=UUID(int=2),

@@ -87,6 +87,8 @@ async def test_a_call_that_comes_before_the_step_waits_is_kept_for_it(world: Wor
     path = link(world, run)
     assert (await door.post(path, json={"fast": 1})).status_code == 200
     assert (await door.post(path, json={"fast": 2})).json()["code"] == "link_used"
+    live = world.ground.ports["execution"].runs[UUID(run)]
+    await eventually(lambda: len(live.early), 1)
     gate.set()
     assert (await result(world, run))["webhook"]["body"] == {"fast": 1}
 

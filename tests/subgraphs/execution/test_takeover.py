@@ -200,3 +200,25 @@ async def test_a_process_told_to_stop_lets_running_bodies_end(pair: Any, monkeyp
     attempts = {step["node"]: len(step["attempts"]) for step in run["steps"]}
     assert attempts["b"] == 1
     assert [request.node for request in second.executor.requests] == ["c"]
+
+
+@pytest.mark.shows("EX-01")
+async def test_a_fault_of_ours_while_a_run_moves_does_not_strand_it(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subgraphs.execution.runner.runner.STUMBLED", 0.05)
+    first, _, _ = pair
+    runner = first.ground.ports["execution"]
+    gate = first.executor.gate("b")
+    begun = await first.start(await first.release(STAIRS))
+    await eventually(lambda: len(first.executor.requests), 1)
+    sound, stumbled = runner.advance, list[UUID]()
+
+    def advance(live: Any, *words: Any) -> None:
+        if not stumbled:
+            stumbled.append(live.run.id)
+            raise KeyError("a fault of ours")
+        sound(live, *words)
+
+    monkeypatch.setattr(runner, "advance", advance)
+    gate.set()
+    assert (await first.finished(begun["id"]))["status"] == "SUCCEEDED"
+    assert stumbled == [UUID(begun["id"])]
