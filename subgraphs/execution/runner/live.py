@@ -145,7 +145,8 @@ def cut(live: Live) -> Cut:
         _timers(live, unit)
     if live.tickets or (run.started is not None and run.started.gates):
         live.tickets = book(run, live.tickets, unit)
-    unit.events, live.outgoing = live.outgoing, []
+    unit.events += live.outgoing
+    live.outgoing = []
     stands = _waits(live, unit, events)
     for id in live.mail:
         unit.deletes.append((INBOX.name, (run.tenant, run.id, id)))

@@ -260,6 +260,21 @@ async def test_nothing_is_left_when_all_have_ended(world: World) -> None:
 
 
 @pytest.mark.shows("EX-14")
+async def test_gates_hear_of_runs_at_once(world: World) -> None:
+    """Nobody waits for the comparison of gates with their rows: each ticket is told, and so is its return."""
+    workflow = await world.release(limited("work:set", concurrency={"limit": 1}))
+    run = await world.call(workflow, {}, "hook")
+    assert (await world.finished(run))["status"] == "SUCCEEDED"
+    rows = await world.ground.database.engine.fetch(
+        "select type from bus.log where tenant = $1 and convert_from(data, 'utf8') like $2 order by xid, seq",
+        world.tenant,
+        f"%{run}%",
+    )
+    told = [row["type"] for row in rows if row["type"].split(".")[1] in {"ticket", "verdict"}]
+    assert told == ["execution.ticket.taken.v1", "execution.verdict.given.v1", "execution.ticket.returned.v1"]
+
+
+@pytest.mark.shows("EX-14")
 async def test_a_run_without_limits_has_no_ticket_and_asks_no_gate(world: World) -> None:
     workflow = await world.release(definition("hook:webhook", "work:set", edges="hook>work"))
     run = await world.call(workflow, {}, "hook")
