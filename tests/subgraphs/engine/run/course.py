@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from subgraphs.engine.run import (
     Complete,
     Event,
@@ -22,6 +24,7 @@ from subgraphs.engine.run import (
     snapshot,
 )
 from subgraphs.engine.step import Item, StepError, StepOutcome, Wait
+from tests.subgraphs.engine.run.recording import told
 
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -105,6 +108,11 @@ class Course:
     def fire(self, timer: str) -> list[Event]:
         self.now = max(self.now, self.run.alarms[timer])
         return self.do(Fire(self.now, timer))
+
+    def lines(self, name: str) -> list[bytes]:
+        """The run as the files of the replay gate hold runs."""
+        head = {"name": name, "definition": self.definition, "types": TYPES}
+        return [msgspec.json.encode(each) for each in (head, self.events, {"end": told(self.run)})]
 
     def out(self, key: str, port: str = "main") -> list[Any]:
         """What a step put out."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from subgraphs.engine.run import Plan, decode, encode
+from subgraphs.engine.run import Fire, Plan, decide, decode, encode, restore
 from subgraphs.engine.run.gate import Verdict, replay
 from tests.subgraphs.engine.run.recording import told
 
@@ -78,6 +78,16 @@ def test_a_run_that_this_build_would_take_another_way_is_caught(name: str, chang
     changed = [change(chunk) for chunk in history.chunks]
     assert changed != history.chunks
     assert gate(history, changed).divergence is not None
+
+
+@pytest.mark.shows("ES-03", "ES-10")
+@pytest.mark.parametrize("path", sorted((HISTORIES / "snapshots").glob("*.json")), ids=lambda path: path.stem)
+def test_a_snapshot_of_an_earlier_build_is_the_run_its_journal_tells(path: Path) -> None:
+    history = next(each for each in RECORDED if each.name == path.stem)
+    restored = restore(UUID(int=1), UUID(int=2), history.plan, path.read_bytes())
+    assert msgspec.json.decode(msgspec.json.encode(told(restored))) == history.end
+    for timer, due in restored.timers.items():
+        assert decide(restored, Fire(due, timer))
 
 
 @pytest.mark.shows("ES-11")
