@@ -128,7 +128,7 @@ class History:
             case StepWaiting():
                 due = event.until if event.until is not None else event.deadline
                 words = {"lines": tuple(event.lines), "until": moment(due) if due is not None else None}
-            case said.StepsSkipped() | said.StepsCancelled():
+            case said.StepsSkipped() | said.StepsCancelled() | said.StepsHeld():
                 words = {"nodes": event.nodes}
             case Replied():
                 words = {"reply": event.reply}
@@ -172,6 +172,7 @@ TYPES: Mapping[type[Any], str] = {
     StepWaiting: "STEP_WAITING",
     said.StepResumed: "STEP_RESUMED",
     said.StepAmbiguous: "STEP_AMBIGUOUS",
+    said.StepsHeld: "STEPS_HELD",
     said.StepSettled: "STEP_SETTLED",
     said.StepsSkipped: "STEPS_SKIPPED",
     said.StepsCancelled: "STEPS_CANCELLED",
@@ -273,7 +274,7 @@ STEPS = (StepStarted, StepSucceeded, StepFailed, StepWaiting, said.StepResumed, 
 def _touched(event: Event) -> Iterator[str]:
     if isinstance(event, Started):
         yield event.trigger
-    elif isinstance(event, said.StepsCancelled):
+    elif isinstance(event, said.StepsCancelled | said.StepsHeld):
         yield from event.nodes
     elif isinstance(event, STEPS):
         yield event.node

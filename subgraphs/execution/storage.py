@@ -210,28 +210,6 @@ RUN_KEY = writer.Table(
     "upsert",
     ("tenant", "run", "name"),
 )
-WAIT = writer.Table(
-    "execution.wait",
-    (
-        ("tenant", "uuid"),
-        ("run", "uuid"),
-        ("step", "text"),
-        ("attempt", "integer"),
-        ("kind", "text"),
-        ("name", "text"),
-        ("detail", "text"),
-        ("since", "timestamptz"),
-        ("until", "timestamptz"),
-    ),
-    "upsert",
-    ("tenant", "run", "step"),
-)
-RUN_KEY = writer.Table(
-    "execution.run_key",
-    (("tenant", "uuid"), ("run", "uuid"), ("name", "text"), ("value", "text")),
-    "upsert",
-    ("tenant", "run", "name"),
-)
 START_KEY = writer.Table(
     "execution.start_key",
     (("tenant", "uuid"), ("key", "text"), ("id", "uuid"), ("hash", "bytea"), ("until", "timestamptz")),

@@ -121,7 +121,7 @@ def _judge_run(verdict: Verdict, rig: Rig, id: UUID, head: Any, chunks: list[Any
     settled = Counter(node for event in events for node in _settled(event))
     if any(count > 1 for count in settled.values()):
         verdict.doubled.append(f"{id}: {settled}")
-    if head["status"] == CODES["succeeded"] and set(settled) != set(plan.nodes):
+    if head["status"] == CODES["succeeded"] and {node.partition("@")[0] for node in settled} != set(plan.nodes):
         verdict.doubled.append(f"{id}: settled {sorted(settled)}")
     if head["status"] >= CODES["succeeded"]:
         ends = [at for at, event in enumerate(events) if isinstance(event, Finished)]

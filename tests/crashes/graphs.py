@@ -48,7 +48,7 @@ def call(url: str, effect: str = "keyed") -> dict[str, Any]:
 
 
 MARK = ("set", fields(key="{{ trigger.body.key }}"))
-END = ("set", fields(key="{{ nodes.mark.item.key }}"))
+END = ("set", fields(key="{{ trigger.body.key }}"))
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Kind:
     ambiguous: frozenset[str] = frozenset()
     """Nodes that a crash may leave ambiguous, to be settled by somebody."""
     letter: str = ""
+    data: str = "{}"
     """What is written to a run of this kind once it waits."""
     status: str = "succeeded"
     pad: int = 0
@@ -113,6 +114,14 @@ KINDS: dict[str, Kind] = {
     ),
     "error": Kind(
         lambda url: {"act": ("http", call(url("broken", "act")), {"onError": "output"})}, "mark>act act.error>end"
+    ),
+    "loop": Kind(
+        lambda url: {"act": ("loop", {}), "body": ("http", call(url("idem", "body")))},
+        "mark>act act.each>body body>act.next act.done>end",
+        {"body@0": "idem"},
+    ),
+    "signal": Kind(
+        lambda url: {"act": ("signal", {"name": "go"})}, "mark>act act>end", letter="signal", data='{"name": "go"}'
     ),
     "cancel": Kind(
         lambda url: {"act": ("wait", {"duration": "PT1H"})}, "mark>act act>end", letter="cancel", status="cancelled"

@@ -86,7 +86,7 @@ def evolve(run: Run, event: Event) -> Run:
 
 def _succeed(run: Run, event: StepSucceeded) -> None:
     key = event.node
-    node = run.node(key)
+    node = run.plan.nodes.get(key) or run.node(key)
     if event.taken:
         run.steps.setdefault(key, Step("ready"))
         outputs = _taken(run, key, event.taken)

@@ -29,7 +29,9 @@ def begin(run: Run, event: StepStarted) -> None:
     if run.alarms:
         run.alarms.pop(f"retry:{key}", None)
     run.running[key] = event.attempt
-    bound(run, key, step, run.node(key))
+    node = run.plan.nodes.get(key) or run.node(key)
+    if node.total is not None:
+        bound(run, key, step, node)
 
 
 def bound(run: Run, key: str, step: Step, node: PlanNode) -> None:

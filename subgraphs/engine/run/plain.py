@@ -11,7 +11,7 @@ from subgraphs.engine.run import lineage
 from subgraphs.engine.run.ahead import Ahead
 from subgraphs.engine.run.commands import Complete
 from subgraphs.engine.run.ending import conclude
-from subgraphs.engine.run.events import Event, Replied, Started, StepsSkipped, StepStarted, StepSucceeded
+from subgraphs.engine.run.events import Event, Finished, Replied, Started, StepsSkipped, StepStarted, StepSucceeded
 from subgraphs.engine.run.state import Run
 
 
@@ -48,8 +48,13 @@ def begin(run: Run, at: int, started: Started, events: list[Event]) -> list[Even
 
 
 def _end(run: Run, at: int, cause: Started | StepSucceeded, events: list[Event], *, replied: bool) -> None:
+    started = cause if isinstance(cause, Started) else run.started
+    respond = started.respond if started is not None else None
+    if respond is None or respond.mode == "now" or replied or run.reply is not None:
+        events.append(Finished(at=at, status="succeeded"))
+        return
     ahead = Ahead(run, at, cause if isinstance(cause, Started) else None)
-    ahead.replied, ahead.cause, ahead.events = ahead.replied or replied, cause, events
+    ahead.cause, ahead.events = cause, events
     conclude(ahead, "succeeded")
 
 

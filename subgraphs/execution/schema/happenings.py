@@ -30,6 +30,9 @@ class ExecutionEventType(enum.Enum):
     STEP_AMBIGUOUS = strawberry.enum_value(
         "STEP_AMBIGUOUS", description="An attempt was cut off, and whether it happened outside is not known."
     )
+    STEPS_HELD = strawberry.enum_value(
+        "STEPS_HELD", description="Attempts that were cut off while the run was paused; they begin again with it."
+    )
     STEP_SETTLED = strawberry.enum_value("STEP_SETTLED", description="It became known whether it had happened.")
     STEPS_CANCELLED = strawberry.enum_value("STEPS_CANCELLED", description="These steps are not needed any more.")
     ROUND_STARTED = strawberry.enum_value("ROUND_STARTED", description="A round of a loop began.")
