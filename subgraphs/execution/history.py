@@ -261,7 +261,8 @@ def steps(run: Run, events: Iterable[Event]) -> list[StepRecord]:
             records[node].ready_at = moment(at)
     if run.final:
         _close(records.values(), run)
-    return [*records.values(), *(_blank(run, node) for node in run.plan.nodes if node not in records)]
+    known = {node_of(key) for key in records}
+    return [*records.values(), *(_blank(run, node) for node in run.plan.nodes if node not in known)]
 
 
 def _json(ports: Mapping[str, list[Item]]) -> dict[str, list[Any]]:

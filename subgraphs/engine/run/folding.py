@@ -53,6 +53,7 @@ from subgraphs.engine.run.moving import (
     stop_all,
     upcoming,
 )
+from subgraphs.engine.run.parts import Edge, PlanNode
 from subgraphs.engine.run.snapshot import fill
 from subgraphs.engine.run.state import Ending, Hold, Message, Run, Step, Undone
 from subgraphs.engine.step import Item, Source
@@ -91,7 +92,7 @@ def _succeed(run: Run, event: StepSucceeded) -> None:
         run.steps.setdefault(key, Step("ready"))
         outputs = _taken(run, key, event.taken)
     else:
-        outputs = _items(run, key, event.outputs)
+        outputs = _items(run, key, node, event.outputs)
     if node.compensate is not None and run.ending is None:
         run.undo.append(Undone(key, node.compensate, outputs))
     settle(run, key, node, event.attempt, event.at, outputs, None)
@@ -108,7 +109,9 @@ def _taken(run: Run, key: str, taken: str) -> dict[str, list[Item]]:
     }
 
 
-def _items(run: Run, key: str, outputs: Outputs) -> dict[str, list[Item]]:
+def _items(run: Run, key: str, node: PlanNode, outputs: Outputs) -> dict[str, list[Item]]:
+    if len(node.incoming) == 1 and key == node.id:
+        return _from_one(run, node.incoming[0], outputs)
     origins = run.origins(key)
     made: dict[str, list[Item]] = {}
     for port, entries in outputs.items():
@@ -119,6 +122,21 @@ def _items(run: Run, key: str, outputs: Outputs) -> dict[str, list[Item]]:
             for entry in entries
         ]
     return made
+
+
+def _from_one(run: Run, edge: Edge, outputs: Outputs) -> dict[str, list[Item]]:
+    """The same for a step with one connection, which most have: where an item lies is its position there."""
+    source, port = edge.source, edge.output
+    arrived = run.steps[source].outputs.get(port) or []
+    return {
+        to: [
+            Item(entry.json, entry.files, tuple([Source(source, port, index) for index in entry.source]))
+            if type(entry) is Made
+            else Item(arrived[entry].json, arrived[entry].files, (Source(source, port, entry),))  # type: ignore[index,arg-type]
+            for entry in entries
+        ]
+        for to, entries in outputs.items()
+    }
 
 
 def _passed(origin: tuple[Source, Item]) -> Item:
@@ -181,7 +199,9 @@ def _fail(run: Run, event: StepFailed) -> None:
     step.failures += 1
     node = run.node(event.node)
     if event.outputs is not None:
-        settle(run, event.node, node, event.attempt, event.at, _items(run, event.node, event.outputs), event.error)
+        settle(
+            run, event.node, node, event.attempt, event.at, _items(run, event.node, node, event.outputs), event.error
+        )
         return
     step.attempt, step.error = event.attempt, event.error
     step.since = step.since or event.at

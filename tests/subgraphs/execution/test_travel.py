@@ -13,10 +13,9 @@ import pytest
 
 from subgraphs.engine.run import Event
 from subgraphs.engine.step import StepError
-from subgraphs.execution import travel
-from subgraphs.execution.history import TYPES
+from subgraphs.execution import history, travel
 from subgraphs.execution.schema.happenings import ExecutionEventType
-from tests.subgraphs.execution.world import World, definition, eventually, opened, someone
+from tests.subgraphs.execution.world import TYPES, World, definition, eventually, opened, someone
 
 GRAPH = definition(
     "begin:manual", ("put:set", {"total": 7}, {}), "ask:call", "end:set", edges="begin>put put>ask ask>end"
@@ -67,8 +66,8 @@ async def value(
 @pytest.mark.shows("ES-04")
 def test_every_kind_of_event_is_shown() -> None:
     kinds = get_args(Event)
-    assert set(TYPES) == set(kinds)
-    assert set(ExecutionEventType.__members__) == set(TYPES.values())
+    assert set(history.TYPES) == set(kinds)
+    assert set(ExecutionEventType.__members__) == set(history.TYPES.values())
 
 
 @pytest.mark.shows("ES-05", "ES-04")
@@ -162,6 +161,25 @@ async def test_an_expression_is_evaluated_as_of_then(world: World) -> None:
     assert scope["item"] == {"who": "Ada", "n": 2, "total": 7}
     assert scope["nodes"] == ["begin", "put"]
     assert scope["trigger"] == {"who": "Ada", "n": 2}
+
+
+@pytest.mark.shows("ES-05")
+async def test_rounds_of_a_loop_are_seen_while_they_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TYPES, "core.loop@1", {"effect": "pure"})
+    graph = definition(
+        "begin:manual", "each:loop", "put:call", "end:set", edges="begin>each each.each>put put>each each.done>end"
+    )
+    graph["connections"][2]["input"] = "next"
+    run = (await world.start(await world.release(graph), input={"who": "Ada"}))["id"]
+    found = await world.finished(run)
+    assert [(step["node"], step["status"]) for step in found["steps"]] == [
+        (node, "SUCCEEDED") for node in ("begin", "put", "each", "end")
+    ]
+    told = [(event["type"], event["nodes"]) for event in await world.events(run)]
+    began = told.index(("STEP_STARTED", ["put@0"])) + 1
+    assert steps(await at(world, run, began))["put@0"]["input"] == {"main": [{"who": "Ada"}]}
+    assert (await value(world, run, began, "nodes.begin.item.who", "put@0"))["value"] == "Ada"
+    assert "put@0" not in steps(await at(world, run, len(told)))
 
 
 @pytest.mark.shows("ES-05")
