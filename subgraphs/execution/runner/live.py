@@ -27,6 +27,7 @@ from subgraphs.engine.run import (
     evolve,
     snapshot,
 )
+from subgraphs.engine.run.snapshot import PER_EVENT
 from subgraphs.engine.step import StepError, StepOutcome
 from subgraphs.execution import events as published
 from subgraphs.execution.domain import CODES, moment
@@ -39,8 +40,8 @@ from subgraphs.platform.leases import Lease
 from subgraphs.platform.objects import Objects, Ref
 from subgraphs.platform.writer import Unit
 
-SNAPSHOT_EVERY = 500
 ERROR_BYTES = 16_384
+SNAPSHOT_EVERY = 500  # events, or more where snapshots are large: they would cost the square of a run's length
 MARGIN = 4096  # what an envelope adds to a body
 
 
@@ -49,14 +50,15 @@ class Live:
     """A run, how much of it is committed, and the bodies running for it.
 
     `timers` and `waits` are what the tables hold. `early` are letters for steps that do not wait yet; `outgoing` events
-    leave with the next commit. `most`: bytes a step may put out (0: any). `yielding`: the process ends, and nothing
-    begins that another would have to repeat."""
+    leave with the next commit. `size`: bytes of the last snapshot. `most`: those a step may put out (0: any).
+    `yielding`: the process ends, and nothing begins that another would have to repeat."""
 
     run: Run
     lease: Lease
     most: int = 0
     committed: int = 0
     snapshotted: int = 0
+    size: int = 0
     fresh: list[Event] = field(default_factory=list)
     encoded: list[bytes] = field(default_factory=list)
     timers: dict[str, int] = field(default_factory=dict)
@@ -152,8 +154,9 @@ def cut(live: Live) -> Cut:
         unit.deletes.append((INBOX.name, (run.tenant, run.id, id)))
     live.mail = []
     kept = None
-    if run.version - live.snapshotted >= SNAPSHOT_EVERY and not run.final:
+    if not run.final and run.version - live.snapshotted >= max(SNAPSHOT_EVERY, live.size // PER_EVENT):
         kept, live.snapshotted = snapshot(run), run.version
+        live.size = len(kept)
     return Cut(
         events=events,
         unit=unit,
