@@ -22,6 +22,7 @@ test: tools packages ## all tests
 
 test-all: lint test build behaviours ## lint, tests, 10,000 simulated seeds, the wheel, the pure core on every Python here
 	@$(PY) -W ignore -m tests.simulation --seeds 10000 --jobs 2
+	@SIZE=full $(PY) -m pytest tests/crashes
 	@for other in python3.12 python3.13; do \
 	  if command -v $$other >/dev/null && PYTHON=$$other VENV=.venv/$$other .ci/setup tools; then \
 	    .venv/$$other/bin/python -m pytest tests/subgraphs/engine tests/resolvers || exit 1; \
