@@ -28,8 +28,8 @@ from tests.simulation.wire import Wire
 
 EPOCH = 1_800_000_000.0
 PREPARER = "execution"
-HEALED = 45.0  # virtual seconds after the last fault until everything must have ended
-LONGEST = 400.0
+HEALED = 240.0  # virtual seconds after the last fault until everything must have ended
+LONGEST = 600.0
 EMPTY = Context()
 
 

@@ -53,7 +53,8 @@ class Preparation:
     name: str = "execution"
     types: frozenset[str] = frozenset({published.DRAFTED, published.CALLED, published.REQUESTED})
     head_table: str = RUN.name
-    _prepared: dict[UUID, tuple[Live, Cut]] = field(default_factory=dict)
+    _prepared: dict[int, tuple[Live, Cut]] = field(default_factory=dict)
+    """By the identity of the unit, which the value keeps: one event may be stored, and so prepared, twice at once."""
 
     async def prepare(self, event: Event, lease: Lease) -> Unit | None:
         if event.tenant is None or event.id in self.runner.runs:
@@ -66,15 +67,14 @@ class Preparation:
         self.runner.advance(live)
         taken = cut(live)
         unit = await complete(live, taken, self.runner.objects, self.runner.limit)
-        self._prepared[event.id] = (live, taken)
+        self._prepared[id(unit)] = (live, taken)
         return unit
 
     def settled(self, event: Event, unit: Unit, committed: bool) -> None:
         """Adopts the run if it was stored; if not, somebody else began it, or will."""
-        live, taken = self._prepared.get(event.id, (None, None))
-        if live is None or taken is None or taken.unit is not unit:
+        live, taken = self._prepared.pop(id(unit), (None, None))
+        if live is None or taken is None:
             return
-        del self._prepared[event.id]
         ours = self.runner.leases.owned.get(live.lease.partition) == live.lease
         if not committed or not ours or event.id in self.runner.runs:
             return

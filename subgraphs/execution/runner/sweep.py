@@ -80,10 +80,12 @@ class Sweep:
             live = runs.get(row["run"])
             if live is None:
                 await self.store.over((row["tenant"], row["run"]), row["name"])
-            else:
-                # Not by what the run says is due: it may have set a timer of the same name anew since the row was read.
-                at = max(self.runner.clock.now(), journal_time(row["due"]) + 1)
-                self.runner.ask(live, Fire(at=at, timer=row["name"]))
+                continue
+            due = journal_time(row["due"]) + 1
+            # The run may have set a timer of the same name anew since the row was read: that one is not due, whatever
+            # our clock says, which may be ahead of the database's.
+            if live.run.alarms.get(row["name"], due) <= due:
+                self.runner.ask(live, Fire(at=max(self.runner.clock.now(), due), timer=row["name"]))
         for live in found:
             self.runner.push(live)
         if len(rows) == AT_ONCE:  # there are more: as soon as these are committed
