@@ -244,6 +244,7 @@ async def test_r10_a_database_that_restarts_during_recovery_strands_nothing(rigs
     await asyncio.sleep(rig.chance.uniform(0.1, 0.6))
     await server.stop_at_once()
     await server.start()
+    await rig.ready(heir)
     if not heir.alive:  # it was still on its way up: whoever runs it starts it again
         await rig.remove(heir)
         await rig.spawn()
