@@ -195,7 +195,7 @@ async def test_names_are_not_found_by_guessing_nearly(doors: Doors) -> None:
 
 ORDINARY = {
     "type", "field", "fields", "name", "Query", "errors", "error", "data", "code", "message", "argument", "query",
-    "value", "input", "variable", "Workflow", "nextStep", "schema",
+    "value", "input", "variable", "Workflow", "nextStep", "schema", "with", "limit",
 }  # fmt: skip
 """Words of the refusals themselves, and the type of the field that is asked by its right name."""
 

@@ -77,6 +77,8 @@ SERVE = {
     "POST /auth/jwks": 405,
     "GET /executor/steps": 405,
     "POST /executor/steps": 401,  # for processes that hold the key of the hop
+    "GET /executor/probes": 405,
+    "POST /executor/probes": 401,  # likewise
     "GET /health/live": 200,
     "POST /health/live": 405,
     "GET /health/ready": 200,

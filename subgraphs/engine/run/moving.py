@@ -99,10 +99,11 @@ def enter(run: Run, key: str, node: PlanNode | None = None, outputs: Carried = N
     node = node or run.node(key)
     around = place(key)
     if node.loop is None:
-        run.left -= 1
-        if run.ending is not None and not run.ending.last:
+        if run.ending is not None and not run.ending.last:  # a compensation, which is none of the flow's nodes
             run.ending.done += 1
             upcoming(run)
+        else:
+            run.left -= 1
     else:
         run.rounds[node.loop + around].left -= 1
     feed(run, node, around, outputs)

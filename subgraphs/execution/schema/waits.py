@@ -98,7 +98,7 @@ async def listed(
     place = (parse_id(page.after[0], "after"), str(page.after[-1])) if page.after else None
     kinds = [str(kind.value)] if kind is not None else [str(each.value) for each in WaitKind]
     async with context.database.read(tenant) as reading:
-        rows = await standing.page(reading, kinds, name, page.limit, place)
+        rows = await standing.page(reading, kinds, name and name.replace("\0", ""), page.limit, place)
     return Connection.of(page, rows, node=ExecutionWait.of, key=lambda wait: [str(wait.run), wait.step])
 
 
