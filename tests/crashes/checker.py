@@ -257,8 +257,9 @@ async def _leftovers(connection: asyncpg.Connection, rig: Rig) -> list[str]:
 async def last_calls(rig: Rig, workflow: str = "whole", count: int = 5) -> None:
     """I13: the last calls of every client succeed at the first attempt, and their runs end."""
     for worker in rig.workers:
+        await rig.ready(worker)
         for nth in range(count):
             run = await rig.sent(worker, workflow, f"last-{worker.pid}-{nth}", 10)
             told = worker.log.read_text()[-3000:] if run is None else ""
-            assert run is not None, f"call {nth} of {worker.pid} was refused after everything had healed: {told}"
+            assert run is not None, f"call {nth} of {worker.pid} was refused after healing: {rig.refusal}: {told}"
     await rig.watch(len(rig.acknowledged), 40)

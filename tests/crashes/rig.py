@@ -46,6 +46,8 @@ class Rig:
     ledger: Ledger
     client: httpx.AsyncClient
     chance: random.Random
+    refusal: str = ""
+    """Why the last call was not answered with 2xx."""
     workers: list[Worker] = field(default_factory=list)
     former: list[Worker] = field(default_factory=list)
     workflows: dict[str, Workflow] = field(default_factory=dict)
@@ -181,9 +183,11 @@ class Rig:
         try:
             body = {"key": key, **({"pad": "x" * pad} if pad else {})}
             answer = await self.client.post(url, json=body, headers={"idempotency-key": key}, timeout=patience)
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            self.refusal = repr(error)
             return None
         if not answer.is_success:
+            self.refusal = f"{answer.status_code} {answer.text[:500]}"
             return None
         run = UUID(answer.headers["x-linkflow-execution"])
         self.acknowledged[run] = (workflow, key)
