@@ -79,14 +79,13 @@ class Chain:
         worker.signal(signal.SIGUSR1)
         starting = asyncio.create_task(rig.start(kind, KINDS[kind].pad))
         ended = asyncio.create_task(self.ended(kind))
-        await asyncio.wait([ended, worker.ended], return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
-        died = not worker.alive
+        work = asyncio.gather(starting, ended)  # the answer too: a process may end the run and die before it answers
+        await asyncio.wait([work, worker.ended], return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+        died = not work.done()
         if died:
-            rig.former.append(worker)
-            rig.workers.remove(worker)
+            await rig.remove(worker)
             await rig.spawn()
-        await starting
-        await asyncio.wait_for(ended, 40)
+        await asyncio.wait_for(work, 40)
         self.tally["died" if died else "outrun"] += 1
         if died:
             self.died.add((point, kind))
@@ -135,7 +134,6 @@ class Chain:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not FULL, reason="the sample still meets workers that die after their cell: SIZE=full runs it")
 @pytest.mark.shows("EX-01", "EX-02", "EX-21", "XR-18")
 async def test_r02_every_crash_point_at_every_kind_of_node(rigs: Rigs, guests: Running) -> None:
     tally: Counter[str] = Counter()
