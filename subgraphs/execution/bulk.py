@@ -95,9 +95,19 @@ class Asked:
 
 def checked(asked: Asked) -> Asked:
     if not 1 <= asked.canary <= PAGE:
-        raise Invalid(f"The canary is 1 to {PAGE} runs.", code="canary_out_of_range", field="canary")
+        raise Invalid(
+            f"The canary is 1 to {PAGE} runs.",
+            code="canary_out_of_range",
+            field="canary",
+            next_step="Choose a canary in this range.",
+        )
     if not 0 <= asked.tolerated <= 1:
-        raise Invalid("What is tolerated is a share from 0 to 1.", code="share_out_of_range", field="tolerated")
+        raise Invalid(
+            "What is tolerated is a share from 0 to 1.",
+            code="share_out_of_range",
+            field="tolerated",
+            next_step="Send 0.1 for a tenth.",
+        )
     if asked.filter.error_code is not None or asked.filter.error_text is not None:
         raise Invalid(
             "An operation on many runs is not chosen by error text.",

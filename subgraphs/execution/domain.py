@@ -215,7 +215,12 @@ def checked_key(key: str | None) -> str | None:
 def checked_name(name: str, field: str) -> str:
     """The name of a signal or an event is 1 to 200 printable characters."""
     if not 1 <= len(name) <= 200 or not name.isprintable():
-        raise Invalid("A name is 1 to 200 printable characters.", code="name_malformed", field=field)
+        raise Invalid(
+            "A name is 1 to 200 printable characters.",
+            code="name_malformed",
+            field=field,
+            next_step="Choose a name of this kind.",
+        )
     return name
 
 

@@ -98,10 +98,20 @@ class Rule:
 def checked(rule: Rule) -> Rule:
     """The rule, if it makes sense; raises Invalid."""
     if rule.outcome is not None and CODES[rule.outcome] < CODES["succeeded"]:
-        raise Invalid("A run that is open has no outcome.", code="outcome_open", field="outcome")
+        raise Invalid(
+            "A run that is open has no outcome.",
+            code="outcome_open",
+            field="outcome",
+            next_step="Name an outcome that ends a run, such as SUCCEEDED.",
+        )
     for name, days, least in (("payloadDays", rule.payload_days, 1), ("keepDays", rule.keep_days, SHORTEST)):
         if days is not None and not least <= days <= LONGEST:
-            raise Invalid(f"{name} is {least} to {LONGEST} days.", code="days_out_of_range", field=name)
+            raise Invalid(
+                f"{name} is {least} to {LONGEST} days.",
+                code="days_out_of_range",
+                field=name,
+                next_step="Choose a number of days in this range.",
+            )
     return rule
 
 

@@ -229,11 +229,21 @@ class Scope:
     def __init__(self, moment_: Moment, node: str | None, position: int | None) -> None:
         state = moment_.run
         if node is not None and node not in state.steps and node not in state.plan.nodes:
-            raise Invalid("The workflow has no such node.", code="node_unknown", field="node")
+            raise Invalid(
+                "The workflow has no such node.",
+                code="node_unknown",
+                field="node",
+                next_step="Name a node by its id, as the definition has it.",
+            )
         inputs = state.inputs(node) if node is not None else {}
         items: Sequence[Item] = inputs.get("main", ())
         if position is not None and not 0 <= position < len(items):
-            raise Invalid(f"{len(items)} items have arrived at the node by then.", code="item_unknown", field="item")
+            raise Invalid(
+                f"{len(items)} items have arrived at the node by then.",
+                code="item_unknown",
+                field="item",
+                next_step="Count from 0, or leave the item out.",
+            )
         self.nodes = Nodes(state, node or "")
         self.item = items[position or 0] if items else None
         step = state.steps.get(node) if node is not None else None

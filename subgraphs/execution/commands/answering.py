@@ -25,7 +25,12 @@ async def signal(caller: Caller, desk: Desk, *, run: UUID, name: str, data: Any,
     checked_name(name, "name")
     checked_data(data, "data")
     if id is not None and not 1 <= len(id) <= MAX_ID:
-        raise Invalid(f"A message id has 1 to {MAX_ID} characters.", code="id_malformed", field="id")
+        raise Invalid(
+            f"A message id has 1 to {MAX_ID} characters.",
+            code="id_malformed",
+            field="id",
+            next_step="Use a random UUID for each signal you mean.",
+        )
     head = await found(desk, run)
     if head.final:
         raise over(head)
@@ -76,7 +81,12 @@ async def approve(caller: Caller, desk: Desk, *, run: UUID, node: str, approved:
     """Decides an approval. Only named approvers, those it was delegated or escalated to, and administrators may."""
     caller.must("execution:approve")
     if comment is not None and len(comment) > 2000:
-        raise Invalid("A comment has at most 2000 characters.", code="comment_long", field="comment")
+        raise Invalid(
+            "A comment has at most 2000 characters.",
+            code="comment_long",
+            field="comment",
+            next_step="Shorten the comment.",
+        )
     head, wait = await _open(desk, run, node)
     await _may_decide(caller, desk, head, wait)
     told = {"approved": approved, "comment": comment or "", "by": str(caller.subject), "at": _now()}
@@ -148,12 +158,22 @@ async def _may_decide(caller: Caller, desk: Desk, head: Head, wait: OpenWait) ->
             next_step="Ask one of its approvers to decide, or to delegate it to you.",
         )
     if self_refused(caller, wait, head.started_by):
-        raise Forbidden("Who started a run does not approve it.", code="approver_self", field="node")
+        raise Forbidden(
+            "Who started a run does not approve it.",
+            code="approver_self",
+            field="node",
+            next_step="Ask another approver; the node's allowSelf permits it.",
+        )
 
 
 async def _answered(desk: Desk, head: Head, wait: OpenWait, given: Answer) -> Head:
     if not await desk.answer(head, wait, given, patience=PATIENCE):
-        raise Conflict("The step was answered already.", code="wait_answered", field="node")
+        raise Conflict(
+            "The step was answered already.",
+            code="wait_answered",
+            field="node",
+            next_step="Open the execution to see what was answered.",
+        )
     return await desk.head(head.id) or head
 
 

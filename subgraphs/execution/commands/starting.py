@@ -63,7 +63,12 @@ def _trigger(held: Held, wanted: str | None) -> str:
     try:
         return held.plan().trigger(wanted, "core.manual")
     except Unrunnable as fault:
-        raise Invalid(f"The run cannot start: {fault}.", code="trigger_unknown", field="trigger") from fault
+        raise Invalid(
+            f"The run cannot start: {fault}.",
+            code="trigger_unknown",
+            field="trigger",
+            next_step="Name a trigger of this release, or leave it out.",
+        ) from fault
 
 
 async def begin(desk: Desk, accepted: Head, data: dict[str, Any], key: str | None, same: bytes) -> Head:

@@ -72,5 +72,10 @@ def over(head: Head, next_step: str = "rerunExecution runs it again.") -> Confli
 
 def _reason(reason: str | None) -> str:
     if reason is not None and len(reason) > MAX_REASON:
-        raise Invalid(f"A reason has at most {MAX_REASON} characters.", code="reason_long", field="reason")
+        raise Invalid(
+            f"A reason has at most {MAX_REASON} characters.",
+            code="reason_long",
+            field="reason",
+            next_step="Shorten the reason.",
+        )
     return (reason or "").replace("\0", "")  # PostgreSQL keeps no NUL in a text

@@ -41,7 +41,12 @@ class ExecutionFilter:
         if self.tag is not None:
             keys.append((self.tag, ""))
         if len(keys) > MOST_KEYS:
-            raise Invalid(f"A list is filtered by at most {MOST_KEYS} keys.", code="keys_many", field="filter.keys")
+            raise Invalid(
+                f"A list is filtered by at most {MOST_KEYS} keys.",
+                code="keys_many",
+                field="filter.keys",
+                next_step="Filter by fewer keys.",
+            )
         return Filter(
             workflow=parse_id(self.workflow_id, "filter.workflowId") if self.workflow_id is not None else None,
             statuses=[str(status.value) for status in self.status or ()],
@@ -60,12 +65,20 @@ class ExecutionFilter:
 def _searched(text: str | None) -> str | None:
     if text is not None and len(text.strip()) < SEARCHED:
         raise Invalid(
-            f"An error text is searched by at least {SEARCHED} letters.", code="search_short", field="filter.errorText"
+            f"An error text is searched by at least {SEARCHED} letters.",
+            code="search_short",
+            field="filter.errorText",
+            next_step="Search for a longer part of the text.",
         )
     return _storable(text, "filter.errorText")
 
 
 def _storable(text: str | None, field: str) -> str | None:
     if text is not None and "\0" in text:
-        raise Invalid("Text does not hold the character NUL.", code="text_malformed", field=field)
+        raise Invalid(
+            "Text does not hold the character NUL.",
+            code="text_malformed",
+            field=field,
+            next_step="Send the text without it.",
+        )
     return text

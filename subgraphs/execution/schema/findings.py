@@ -62,5 +62,10 @@ def _key(after: list[Any] | None) -> tuple[str, str]:
     if after is None:
         return "", ""
     if len(after) != 2 or not all(isinstance(part, str) and "\0" not in part for part in after):
-        raise Invalid("This is not a cursor of this list.", code="cursor_malformed", field="after")
+        raise Invalid(
+            "This is not a cursor of this list.",
+            code="cursor_malformed",
+            field="after",
+            next_step="Send endCursor of the page before, or nothing.",
+        )
     return after[0], after[1]

@@ -130,7 +130,12 @@ class ExecutionMoment:
     )
     def evaluate(self, expression: str, node: str | None = None, item: int | None = None) -> MomentValue | None:
         if len(expression) > LONGEST:
-            raise Invalid(f"An expression has at most {LONGEST} characters.", code="too_long", field="expression")
+            raise Invalid(
+                f"An expression has at most {LONGEST} characters.",
+                code="too_long",
+                field="expression",
+                next_step="Shorten the expression.",
+            )
         found = travel.Scope(self.moment, node, item).evaluate(expression)
         if found.fault is None:
             return MomentValue(value=JSON(found.value), code=None, message=None, position=None)

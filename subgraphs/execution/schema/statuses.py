@@ -52,5 +52,10 @@ def position(page: Page) -> int:
         return 0
     found = page.after[0]
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**31:
-        raise Invalid("This is not a cursor of this list.", code="cursor_malformed", field="after")
+        raise Invalid(
+            "This is not a cursor of this list.",
+            code="cursor_malformed",
+            field="after",
+            next_step="Send endCursor of the page before, or nothing.",
+        )
     return found
