@@ -296,9 +296,10 @@ join execution.run r on r.tenant = q.tenant and r.id = q.run
 """
 UNFINISHED = "select tenant, id from execution.run where status < 4 order by id desc limit $1"
 NEWEST_RELEASES = """
-select * from (
-  select distinct on (tenant, workflow) * from execution.release order by tenant, workflow, release desc
-) newest limit $1
+with newest as (
+  select tenant, workflow, max(release) as release from execution.release group by 1, 2 order by 2 desc limit $1
+)
+select r.* from newest join execution.release r using (tenant, workflow, release)
 """
 RELEASE = "select * from execution.release where tenant = $1 and workflow = $2 and release = $3"
 NEWEST = """

@@ -1,13 +1,14 @@
 """The replay gate at the start of a process: open runs that this build cannot take on are found now, not in the night.
 
-Before a process claims a partition it folds the newest open runs as a new owner would, and compiles the releases they
-and the newest starts go by. What fails because the code no longer knows the words of a journal or a definition keeps
+Before a process claims a partition it folds the newest open runs as a new owner would, as many as two seconds allow, and
+compiles the last releases of the newest workflows. What fails because the code no longer knows the words of a journal or a definition keeps
 the process from starting; what is damaged (a payload that is gone) is no fault of this build and is left to its owner.
 How a build is held to recorded histories before it is released: `subgraphs.engine.run.gate`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -22,7 +23,10 @@ log = structlog.get_logger("linkflow.execution")
 
 RUNS = 500
 RELEASES = 200
-AT_ONCE = 100
+AT_ONCE = 50
+SECONDS = 2.0
+"""Of folding: runs may be large, and a start shall not take minutes for what is only looked at."""
+TOLD = 10
 NOT_OURS = (NotHeld, Damaged, RecursionError)
 """Faults of the data, which another build would meet as well."""
 
@@ -37,7 +41,7 @@ class Unreplayable(Problem):
 async def admit(loading: Loading, *, refuse: bool) -> None:
     """Raises Unreplayable, naming the first run or release this build cannot read; only logs it without `refuse`."""
     found = [*await _runs(loading), *await _releases(loading)]
-    for what, fault in found:
+    for what, fault in found[:TOLD]:
         log.error("replay_gate", what=what, fault=repr(fault)[:500])
     if found and refuse:
         what, fault = found[0]
@@ -51,7 +55,11 @@ async def admit(loading: Loading, *, refuse: bool) -> None:
 async def _runs(loading: Loading) -> list[tuple[str, Exception]]:
     keys = await loading.store.unfinished(RUNS)
     found: list[tuple[str, Exception]] = []
+    clock = asyncio.get_running_loop().time
+    until = clock() + SECONDS
     for start in range(0, len(keys), AT_ONCE):
+        if clock() > until:
+            break
         found += [
             (f"run {stored.head['id']}", stored.fault)
             for stored in await loading.runs(keys[start : start + AT_ONCE])

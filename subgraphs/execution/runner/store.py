@@ -70,7 +70,7 @@ class Store(Protocol):
         """The newest runs that have not ended, of all partitions."""
 
     async def newest_releases(self, count: int) -> Sequence[Row]:
-        """The releases held last, one of a workflow."""
+        """The last release of each of the newest workflows."""
 
     async def heads(self, keys: Sequence[Key]) -> Sequence[Row]:
         """The head rows of these runs; unknown ones are left out."""
