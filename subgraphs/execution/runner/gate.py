@@ -1,8 +1,9 @@
 """The replay gate at the start of a process: open runs that this build cannot take on are found now, not in the night.
 
-Before a process claims a partition it folds the newest open runs as a new owner would, as many as two seconds allow, and
-compiles the last releases of the newest workflows. What fails because the code no longer knows the words of a journal or a definition keeps
-the process from starting; what is damaged (a payload that is gone) is no fault of this build and is left to its owner.
+Before a process claims a partition it folds the newest open runs as a new owner would, as many as two seconds allow,
+and compiles the last releases of the newest workflows. What fails because the code no longer knows the words of a
+journal or a definition keeps the process from starting; what is damaged (a payload that is gone) is no fault of this
+build and is left to its owner.
 How a build is held to recorded histories before it is released: `subgraphs.engine.run.gate`.
 """
 
