@@ -42,11 +42,12 @@ class Refused(Exception):
 
 
 UNKNOWN = Refused(404, "link_unknown", "This link is not valid.", "Open it exactly as it was sent to you.")
-OLD = Refused(410, "link_expired", "This link is too old.")
+OLD = Refused(410, "link_expired", "This link is too old.", "Ask who sent it for a new one.")
+DONE = "There is nothing left to do here."
 STATES: Mapping[State, Refused] = {
-    State.ANSWERED: Refused(410, "link_used", "This was answered already; a link works once."),
-    State.ENDED: Refused(410, "run_ended", "The run this link belongs to has ended."),
-    State.OVER: Refused(410, "wait_over", "The run no longer waits for this."),
+    State.ANSWERED: Refused(410, "link_used", "This was answered already; a link works once.", DONE),
+    State.ENDED: Refused(410, "run_ended", "The run this link belongs to has ended.", DONE),
+    State.OVER: Refused(410, "wait_over", "The run no longer waits for this.", DONE),
     State.EARLY: Refused(409, "wait_early", "The run does not wait for this yet.", "Open the link again in a moment."),
     State.UNKNOWN: UNKNOWN,
 }
@@ -92,7 +93,7 @@ class Door:
         allowed = METHODS[ticket.kind]
         if asked.method not in allowed:
             said = f"This link takes {', '.join(allowed)}."
-            raise Refused(405, "method_not_allowed", said)
+            raise Refused(405, "method_not_allowed", said, "Open it with GET where that is allowed, answer by POST.")
         if expired(ticket):
             raise OLD
         if asked.method in {"GET", "HEAD"}:
@@ -144,6 +145,7 @@ class Door:
             {
                 "code": "form_invalid",
                 "message": "Some fields are not as they should be.",
+                "nextStep": "Correct the fields named and send all of them again; the link still works.",
                 "fields": wrong,
             },
         )
@@ -188,14 +190,14 @@ def _json(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise Refused(400, "json_malformed", f"The body is not JSON: {error}.") from None
+        raise Refused(400, "json_malformed", f"The body is not JSON: {error}.", "Send valid JSON, or a form.") from None
 
 
 def _pairs(data: bytes) -> dict[str, str]:
     try:
         return filled.pairs(data)
     except ValueError:
-        raise Refused(400, "form_malformed", "The body is not a form.") from None
+        raise Refused(400, "form_malformed", "The body is not a form.", "Send name=value pairs, or JSON.") from None
 
 
 async def _body(asked: Asked, receive: Receive) -> bytes:
@@ -209,9 +211,13 @@ async def _body(asked: Asked, receive: Receive) -> bytes:
                 size += len(chunks[-1])
                 more = message.get("more_body", False)
                 if size > LARGEST:
-                    raise Refused(413, "body_too_large", f"An answer has at most {LARGEST} bytes.")
+                    raise Refused(
+                        413, "body_too_large", f"An answer has at most {LARGEST} bytes.", "Send a link instead."
+                    )
     except TimeoutError:
-        raise Refused(408, "body_too_slow", f"The body took longer than {BODY_SECONDS:.0f} s.") from None
+        raise Refused(
+            408, "body_too_slow", f"The body took longer than {BODY_SECONDS:.0f} s.", "Send it again."
+        ) from None
     return b"".join(chunks)
 
 
